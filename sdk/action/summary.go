@@ -1,0 +1,37 @@
+package action
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
+)
+
+// maxSummary is the length of a summary, in bytes.
+const maxSummary = 200
+
+// Summary is the first line of what an action does, for lists: the command of a run, the program and arguments of a process,
+// else the kind. At most 200 bytes, always valid UTF-8.
+func Summary(a *agentv1.Action) string {
+	text := a.GetKind()
+	switch a.GetKind() {
+	case KindRun:
+		if r, err := DecodeRun(a.GetPayload()); err == nil {
+			text = r.Command
+		}
+	case KindProcess:
+		if p, err := DecodeProcess(a.GetPayload()); err == nil {
+			text = strings.Join(p.Argv, " ")
+		}
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	line = strings.ToValidUTF8(line, "\uFFFD")
+	if len(line) <= maxSummary {
+		return line
+	}
+	cut := maxSummary - len("…")
+	for !utf8.RuneStart(line[cut]) {
+		cut--
+	}
+	return line[:cut] + "…"
+}
