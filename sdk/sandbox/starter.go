@@ -19,7 +19,11 @@ import (
 
 // starter starts commands inside v1 cgroups. A v2 cgroup is chosen at clone; a v1 one cannot be, but a child inherits the v1
 // cgroups of the thread that forks it. So one thread of this process lives in them and does all the forking.
+//
+// The cpu controller is the exception: a thread of ours that is throttled while it holds the Go scheduler would stall the whole
+// agent. Its groups are joined by the child right after the start, which loses nothing but the limit's first microseconds.
 type starter struct {
+	late []string
 	jobs chan func()
 	done chan struct{}
 	once sync.Once
@@ -31,8 +35,16 @@ func newStarter(groups []string) (*starter, error) {
 		return nil, nil
 	}
 	s := &starter{jobs: make(chan func()), done: make(chan struct{})}
+	var early []string
+	for _, dir := range groups {
+		if _, err := os.Stat(filepath.Join(dir, "cpu.cfs_quota_us")); err == nil {
+			s.late = append(s.late, dir)
+		} else {
+			early = append(early, dir)
+		}
+	}
 	ready := make(chan error, 1)
-	go s.run(groups, ready)
+	go s.run(early, ready)
 	if err := <-ready; err != nil {
 		s.close()
 		return nil, err
@@ -118,7 +130,18 @@ func (s *starter) start(cmd *exec.Cmd) error {
 	}
 	result := make(chan error, 1)
 	s.jobs <- func() { result <- cmd.Start() }
-	return startError(<-result)
+	if err := <-result; err != nil {
+		return startError(err)
+	}
+	for _, dir := range s.late {
+		err := cgroup(dir).write("cgroup.procs", strconv.Itoa(cmd.Process.Pid))
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			_ = cmd.Process.Kill() // A command must not run without its limit.
+			_ = cmd.Wait()
+			return fmt.Errorf("join limit group: %w", err)
+		}
+	}
+	return nil
 }
 
 // startError names what only a limit can cause: no other fork of this program is refused with EAGAIN.
