@@ -195,7 +195,8 @@ func TestSignalGroup(t *testing.T) {
 		_, other := sh(t, tree, "a2", `sleep 600 & echo $!; wait`)
 		_, main := sh(t, tree, "", `sleep 600 & echo $!; wait`)
 		inB, inMain := number(t, other), number(t, main)
-		if n, err := tree.Signal("a1", syscall.SIGTERM); n != 3 || err != nil {
+		if n, err := tree.Signal("a1", syscall.SIGTERM); n < 3 || // A subshell may be on its way out.
+			err != nil {
 			t.Fatalf("signalled %d: %v", n, err)
 		}
 		for _, pid := range inA {
@@ -241,7 +242,7 @@ func TestSignalSince(t *testing.T) {
 		_, grouped := sh(t, tree, "a1", "sleep 600 >/dev/null & echo $!; wait")
 		inGroup := number(t, grouped)
 		n, err := tree.SignalSince(mark, syscall.SIGKILL, spared, shell.Process.Pid)
-		if n != 2 || err != nil {
+		if n < 2 || err != nil { // A subshell may be on its way out.
 			t.Fatalf("signalled %d: %v", n, err)
 		}
 		for _, pid := range after {
