@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr/rtgrpc"
@@ -53,7 +54,7 @@ func (g *guard) call(ctx context.Context, method string, do func(context.Context
 	start := time.Now()
 	err = rtgrpc.ToStatus(g.recovered(ctx, method, do))
 	if g.logger.IsTrace() {
-		g.logger.Trace("call", "method", path.Base(method), "took", time.Since(start), "error", err)
+		g.logger.Trace("call", "method", path.Base(method), "took", time.Since(start).String(), "code", status.Code(err).String())
 	}
 	return err
 }
