@@ -1,0 +1,226 @@
+// Package server serves the sandbox agent's protocol: agent.v1 AgentService with Connect, and beside it files and ports over
+// plain HTTP. It owns the credential check, the lease, and the end of the sandbox; what runs actions is behind Engine.
+//
+// sdk/agent/boot and tests build it; it imports neither go-plugin, grpc, koanf nor NATS.
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/files"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/ports"
+	"github.com/openhands-rt/openhands-rt/sdk/rterr"
+	"github.com/openhands-rt/openhands-rt/sdk/sandbox"
+)
+
+// The waits and bounds of this package.
+const (
+	// heartbeatEvery is how long a stream stays quiet before it shows that it lives.
+	heartbeatEvery = 10 * time.Second
+	// drainTimeout is how long requests may go on answering once the tree is dead.
+	drainTimeout = time.Second
+	// engineCloseTimeout bounds the writing of the last records.
+	engineCloseTimeout = 5 * time.Second
+	// headerTimeout bounds how long a connection may take to send a request's headers.
+	headerTimeout = 10 * time.Second
+	// idleTimeout closes connections that nobody uses; longer than the client keeps them.
+	idleTimeout = 5 * time.Minute
+	// maxUnary is the largest message of a request or an answer.
+	maxUnary = 8 << 20
+	// maxHeaders bounds a request's headers.
+	maxHeaders = 64 << 10
+	// maxInput is the largest piece of input.
+	maxInput = 1 << 20
+	// defaultListed and maxListed bound ListActions.
+	defaultListed, maxListed = 100, 1000
+)
+
+// ErrLeaseEnded is what Serve returns when the lease was not renewed in time.
+var ErrLeaseEnded = errors.New("the lease ended")
+
+// Engine runs actions; sdk/agent/engine is the one. The rules of each method are those of the RPC of its name in agent.v1.
+// send is called from one goroutine at a time, never after the method has returned, and its error ends the stream.
+type Engine interface {
+	Kinds() []string
+	Execute(ctx context.Context, req *agentv1.ExecuteRequest, send func(*agentv1.ActionEvent) error) error
+	Attach(ctx context.Context, req *agentv1.AttachRequest, send func(*agentv1.ActionEvent) error) error
+	Interrupt(ctx context.Context, id string, level agentv1.InterruptLevel) (signalled bool, err error)
+	Input(ctx context.Context, req *agentv1.InputRequest) (next uint64, err error)
+	Resize(req *agentv1.ResizeRequest) error
+	Get(id string) (*agentv1.ActionRecord, error)
+	List(active bool, limit int) []*agentv1.ActionRecord
+	Active() int
+	Close(ctx context.Context) error
+}
+
+// Identity is what Info says of this agent; all of it was given at start.
+type Identity struct {
+	Nonce      string
+	SandboxID  string
+	RuntimeID  string
+	Generation uint64
+	Username   string
+	Workspace  string
+	Home       string
+	Version    string
+	// StartedAt of this process; zero means the moment of New.
+	StartedAt time.Time
+}
+
+// Config is all that a server needs. Engine and Tree are used until Serve returns; Serve closes the Engine, not the Tree.
+type Config struct {
+	Engine Engine
+	Tree   sandbox.Tree
+	// Credential is what clients send as "Authorization: Bearer CREDENTIAL". Required.
+	Credential string
+	Identity   Identity
+	// Lease runs from the start of Serve; zero means none until one is set by RenewLease.
+	Lease time.Duration
+	// Files serves /files and the file RPCs. Required; Serve does not close it.
+	Files *files.Service
+	// Ports serves /ports/; nil means ports on 127.0.0.1.
+	Ports http.Handler
+	// Logger may be nil.
+	Logger hclog.Logger
+}
+
+// Server is one agent's face. Build it with New, run it once with Serve.
+type Server struct {
+	cfg      Config
+	log      hclog.Logger
+	bearer   [32]byte
+	lease    *lease
+	requests *gate
+
+	frozen   atomic.Bool
+	freezing sync.Mutex
+
+	ending   atomic.Bool
+	endOnce  sync.Once
+	killed   int
+	endErr   error
+	shutdown chan struct{}
+	once     sync.Once
+}
+
+// New returns a server. No I/O. Errors are InvalidArgument naming the field.
+func New(cfg Config) (*Server, error) {
+	const op = "new agent server"
+	switch {
+	case cfg.Engine == nil:
+		return nil, rterr.Invalid(op, "engine", "is required")
+	case cfg.Tree == nil:
+		return nil, rterr.Invalid(op, "tree", "is required")
+	case cfg.Files == nil:
+		return nil, rterr.Invalid(op, "files", "is required")
+	case cfg.Credential == "":
+		return nil, rterr.Invalid(op, "credential", "is required")
+	case cfg.Lease < 0:
+		return nil, rterr.Invalid(op, "lease", "is negative")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Ports == nil {
+		cfg.Ports = ports.New(ports.Config{})
+	}
+	if cfg.Identity.StartedAt.IsZero() {
+		cfg.Identity.StartedAt = time.Now()
+	}
+	return &Server{
+		cfg: cfg, log: cfg.Logger, bearer: digestBearer("Bearer " + cfg.Credential),
+		lease: newLease(), requests: newGate(), shutdown: make(chan struct{}),
+	}, nil
+}
+
+// Serve answers on ln until Shutdown was called (nil), the lease ended (ErrLeaseEnded), ctx is done (its cause), or ln failed.
+// In each case it has then killed the tree, closed the engine and ln, and ended every request and goroutine of its own.
+// A tree or engine that could not be ended is joined to the error. Call it once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx until the tree is dead
+	defer cancel()
+	web := s.webServer(base)
+	failed := make(chan error, 1)
+	go func() { failed <- web.Serve(ln) }()
+	s.lease.start(s.cfg.Lease)
+	defer s.lease.stop()
+
+	var cause error
+	select {
+	case <-ctx.Done():
+		cause = context.Cause(ctx)
+	case <-s.shutdown:
+	case <-s.lease.ended:
+		cause = ErrLeaseEnded
+	case cause = <-failed:
+		failed <- nil
+	}
+	s.log.Info("agent is ending", "cause", cause)
+	_, endErr := s.end()
+	s.drain(web, cancel)
+	<-failed
+	return errors.Join(cause, endErr)
+}
+
+// drain lets requests finish, then cuts them, and returns when none is left.
+func (s *Server) drain(web *http.Server, cut context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	none := s.requests.close()
+	select {
+	case <-none:
+	case <-ctx.Done():
+	}
+	cut()
+	if web.Shutdown(ctx) != nil { // it waits for answers to leave the buffers
+		_ = web.Close()
+	}
+	<-none
+}
+
+// end kills the tree and closes the engine, once; every caller gets what came of it.
+func (s *Server) end() (killed int, err error) {
+	s.endOnce.Do(func() {
+		s.ending.Store(true)
+		n, killErr := s.cfg.Tree.Kill()
+		ctx, cancel := context.WithTimeout(context.Background(), engineCloseTimeout)
+		defer cancel()
+		closeErr := s.cfg.Engine.Close(ctx)
+		// A command may have been on its way into the tree while the first round went through it.
+		again, againErr := s.cfg.Tree.Kill()
+		if againErr == nil {
+			killErr = nil
+		}
+		s.killed, s.endErr = n+again, errors.Join(killErr, closeErr, againErr)
+		s.frozen.Store(false)
+	})
+	return s.killed, s.endErr
+}
+
+// Handler returns what Serve serves, with the credential check, for use behind a listener of the caller's own. The lease, and
+// Shutdown's end of the process, need Serve.
+func (s *Server) Handler() http.Handler { return s.guard(s.routes()) }
+
+func (s *Server) webServer(base context.Context) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           s.Handler(),
+		Protocols:         &protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaders,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+}
