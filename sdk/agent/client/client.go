@@ -6,6 +6,7 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,6 +30,8 @@ const (
 	dialTimeout, tlsTimeout = 10 * time.Second, 10 * time.Second
 	// silence is how long a stream may say nothing before it counts as cut: three heartbeats and a half.
 	silence = 35 * time.Second
+	// lastBytes is how long the end of a stream may take to follow the observation.
+	lastBytes = time.Second
 	// idleRPC and idleBulk are how long unused connections are kept; shorter than the agent keeps them.
 	idleRPC, idleBulk = 2 * time.Minute, 10 * time.Second
 	// maxIdleRPC and maxIdleBulk bound them.
@@ -85,7 +88,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.bulk = &authorized{next: c.large, header: header, host: base.Host}
 	c.rpc = agentv1connect.NewAgentServiceClient(
-		&http.Client{Transport: &authorized{next: c.small, header: header, host: base.Host}, CheckRedirect: noRedirect},
+		&http.Client{Transport: &authorized{next: c.small, header: header, host: base.Host, rpc: true}, CheckRedirect: noRedirect},
 		base.String(), connect.WithReadMaxBytes(maxMessage), connect.WithAcceptCompression("gzip", nil, nil))
 	return c, nil
 }
@@ -168,6 +171,7 @@ type authorized struct {
 	next   http.RoundTripper
 	header http.Header
 	host   string
+	rpc    bool
 }
 
 // RoundTrip implements http.RoundTripper. Every request of the protocol may be sent twice (ids and offsets see to that), so
@@ -181,13 +185,28 @@ func (a *authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 	for name, values := range r.Header {
 		out.Header[name] = values
 	}
-	if strings.Contains(r.URL.Path, "/"+agentv1connect.AgentServiceName+"/") {
-		out.Header["Idempotency-Key"] = nil // not sent: only net/http reads it
-	}
 	for name, values := range a.header {
 		out.Header[name] = values
 	}
-	return a.next.RoundTrip(&out)
+	if !a.rpc {
+		return a.next.RoundTrip(&out)
+	}
+	out.Header["Idempotency-Key"] = nil // not sent: only net/http reads it
+	resp, err := a.next.RoundTrip(&out)
+	if err == nil {
+		resp.Body = drained{resp.Body}
+	}
+	return resp, err
+}
+
+// drained reads a body to its end before it is closed, so that its connection is used again: Connect stops reading at its own
+// end of a stream. A stream that is closed early has had its context cancelled before, which ends the reading.
+type drained struct{ io.ReadCloser }
+
+// Close implements io.Closer.
+func (d drained) Close() error {
+	_, _ = io.CopyN(io.Discard, d.ReadCloser, 4<<10) // what cannot be read is cut
+	return d.ReadCloser.Close()
 }
 
 // Close closes the connections that are not in use. Streams go on until they are closed.
@@ -205,10 +224,10 @@ func (c *Client) HTTP() (http.RoundTripper, *url.URL) {
 }
 
 // fail turns an error of Connect or net/http into ours. reached says what is unknown where the connection broke.
-func (c *Client) fail(op string, err error, reached rterr.Ran) error {
+func (c *Client) fail(ctx context.Context, op string, err error, reached rterr.Ran) error {
 	e := *rterr.From(rthttp.FromConnect(err))
 	if ce, ok := errors.AsType[*connect.Error](err); ok && !connect.IsWireError(err) {
-		e = *c.transportError(ce)
+		e = *c.transportError(ctx, ce)
 		e.Ran = reached
 		if notSent(err) {
 			e.Ran = rterr.RanNo
@@ -218,12 +237,15 @@ func (c *Client) fail(op string, err error, reached rterr.Ran) error {
 }
 
 // transportError is a failure that the agent has not told: of the connection, of ctx, or of a message that does not fit.
-func (c *Client) transportError(ce *connect.Error) *rterr.Error {
-	switch ce.Code() {
-	case connect.CodeCanceled:
-		return rterr.New(rterr.Cancelled, "", "cancelled by the caller").WithCause(ce)
-	case connect.CodeDeadlineExceeded:
+// Whether ctx ended it is asked of ctx: Connect calls a broken pipe cancelled, too.
+func (c *Client) transportError(ctx context.Context, ce *connect.Error) *rterr.Error {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return rterr.New(rterr.Timeout, "", "no answer in time").With("address", c.address).WithCause(ce)
+	case ctx.Err() != nil:
+		return rterr.New(rterr.Cancelled, "", "cancelled by the caller").WithCause(ce)
+	}
+	switch ce.Code() {
 	case connect.CodeResourceExhausted, connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeInvalidArgument:
 		// A message that does not fit, or a status of something between us and the agent.
 		return rterr.New(rterr.ReasonOf(rthttp.FromConnect(ce)), "", "%s", ce.Message()).With("address", c.address).WithCause(ce)
@@ -249,7 +271,7 @@ func unary[Req, Resp any](
 ) (*Resp, error) {
 	answer, err := call(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil, c.fail(op, err, rterr.RanUnspecified)
+		return nil, c.fail(ctx, op, err, rterr.RanUnspecified)
 	}
 	return answer.Msg, nil
 }

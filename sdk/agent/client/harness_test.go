@@ -75,7 +75,9 @@ func start(t testing.TB, change ...func(*server.Config, *files.Config)) *agentUn
 	return a
 }
 
-func (a *agentUnderTest) client(t testing.TB) *client.Client { return dial(t, "unix://"+a.path, credential) }
+func (a *agentUnderTest) client(t testing.TB) *client.Client {
+	return dial(t, "unix://"+a.path, credential)
+}
 
 func dial(t testing.TB, address, secret string) *client.Client {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,7 @@ func wantReason(t *testing.T, err error, want rterr.Reason) *rterr.Error {
 	t.Helper()
 	e := rterr.From(err)
 	if e == nil || e.Reason != want {
-		t.Fatalf("got %v, want reason %v", err, want)
+		t.Fatalf("got %v (cause %v), want reason %v", err, errors.Unwrap(errors.Unwrap(err)), want)
 	}
 	if strings.Contains(e.Error(), credential) {
 		t.Errorf("the credential is in %q", e)
@@ -502,5 +503,29 @@ func TestPrefixAndHeadersGoAlong(t *testing.T) {
 	mustNot(t, err)
 	if h := <-seen; h.Get("X-Tunnel") != "t" || h.Get("Authorization") != "Bearer "+credential || h.Get("Idempotency-Key") != "" {
 		t.Errorf("%v", h)
+	}
+}
+
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	a := start(t)
+	a.engine.instant = true
+	c := a.client(t)
+	fresh := 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if !got.Reused {
+			fresh++
+		}
+	}})
+	for range 20 {
+		s, err := c.Execute(ctx, action("x"))
+		mustNot(t, err)
+		for recv(t, s).GetObservation() == nil {
+		}
+		mustNot(t, s.Close()) // without reading to io.EOF
+		_, err = c.Thaw(ctx, &agentv1.ThawRequest{})
+		mustNot(t, err)
+	}
+	if fresh > 2 {
+		t.Errorf("%d connections for 40 calls", fresh)
 	}
 }

@@ -55,17 +55,15 @@ func (c *Client) open(ctx context.Context, op string, broken rterr.Ran,
 	s.watch = time.AfterFunc(silence, func() { cancel(errSilent) })
 	upstream, err := call(ctx)
 	if err != nil {
+		err = s.cut(err)
 		s.stop()
-		return nil, s.cut(err)
+		return nil, err
 	}
 	s.upstream = upstream
 	for s.first == nil {
 		ev, err := s.next()
 		if err != nil {
-			_ = s.Close()
-			if errors.Is(err, io.EOF) {
-				err = s.cut(nil)
-			}
+			_ = s.Close() // err says why
 			return nil, err
 		}
 		if ev.GetHeartbeat() == nil {
@@ -136,7 +134,7 @@ func (s *stream) cut(err error) error {
 		return rterr.New(rterr.Network, s.op, "the stream ended before the observation").With("address", s.client.address).
 			WithRan(s.broken)
 	}
-	return s.client.fail(s.op, err, s.broken)
+	return s.client.fail(s.ctx, s.op, err, s.broken)
 }
 
 func (s *stream) stop() {
@@ -147,7 +145,9 @@ func (s *stream) stop() {
 // Close implements agent.Stream.
 func (s *stream) Close() error {
 	s.once.Do(func() {
-		if !s.done.Load() {
+		if s.done.Load() {
+			s.watch.Reset(lastBytes)
+		} else {
 			s.stop() // first, so that a blocked Recv ends; the connection is lost
 		}
 		if s.upstream != nil {
