@@ -9,6 +9,7 @@ import (
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/action"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/client"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -37,7 +38,7 @@ func agentInfo(ctx context.Context, c *check) error {
 		return err
 	}
 	c.step("info")
-	info, err := a.info(ctx)
+	info, err := info(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func agentStdin(ctx context.Context, c *check) error {
 const stdinText = "first\x00\xff\xfesecond\r\nthird"
 
 // feed sends stdinText in two pieces, the first one twice, tries to leave a hole, and ends the input.
-func feed(ctx context.Context, c *check, a *agentClient, id string) error {
+func feed(ctx context.Context, c *check, a *client.Client, id string) error {
 	const half = 7
 	pieces := []*agentv1.InputRequest{
 		{ActionId: id, Offset: 0, Data: []byte(stdinText[:half])},
@@ -130,7 +131,7 @@ func feed(ctx context.Context, c *check, a *agentClient, id string) error {
 	}
 	for i, piece := range pieces {
 		c.step("input, piece %d", i+1)
-		answer, err := a.input(ctx, piece)
+		answer, err := input(ctx, a, piece)
 		if err != nil {
 			return err
 		}
@@ -139,12 +140,12 @@ func feed(ctx context.Context, c *check, a *agentClient, id string) error {
 		}
 	}
 	c.step("input beyond the end")
-	_, err := a.input(ctx, &agentv1.InputRequest{ActionId: id, Offset: uint64(len(stdinText)) + 1, Data: []byte("x")})
+	_, err := input(ctx, a, &agentv1.InputRequest{ActionId: id, Offset: uint64(len(stdinText)) + 1, Data: []byte("x")})
 	if err := wantReason(err, rterr.InvalidArgument); err != nil {
 		return err
 	}
 	c.step("end the input")
-	_, err = a.input(ctx, &agentv1.InputRequest{ActionId: id, Offset: uint64(len(stdinText)), Close: true})
+	_, err = input(ctx, a, &agentv1.InputRequest{ActionId: id, Offset: uint64(len(stdinText)), Close: true})
 	return err
 }
 

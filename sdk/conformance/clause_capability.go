@@ -210,12 +210,8 @@ func get(ctx context.Context, e *backendv1.EndpointResponse, credential, path st
 	if err != nil {
 		return "", err
 	}
-	defer a.close()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
-	if err != nil {
-		return "", err
-	}
-	answer, err := a.http.Do(req)
+	defer a.Close()
+	answer, err := fetch(ctx, a, path)
 	if err != nil {
 		return "", err
 	}

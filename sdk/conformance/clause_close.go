@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/client"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -35,13 +36,13 @@ func closeDelete(ctx context.Context, c *check) error {
 	if err != nil {
 		return err
 	}
-	var direct *agentClient
+	var direct *client.Client
 	if needEndpoint().met(c.s) {
 		c.step("reach the agent")
 		if direct, err = sb.agent(ctx); err != nil {
 			return err
 		}
-		if _, err := direct.info(ctx); err != nil {
+		if _, err := info(ctx, direct); err != nil {
 			return err
 		}
 	}
@@ -57,7 +58,7 @@ func closeDelete(ctx context.Context, c *check) error {
 		return nil
 	}
 	c.step("reach the agent after Close")
-	if _, err := direct.info(ctx); err == nil {
+	if _, err := info(ctx, direct); err == nil {
 		return errors.New("the agent still answers")
 	}
 	return nil
@@ -191,7 +192,7 @@ func closeKeep(ctx context.Context, c *check) error {
 	if err := pass(ctx, pluginRoute{}, again, gate); err != nil {
 		return err
 	}
-	r, err := runOrder(ctx, pluginRoute{}, again, order{action: a})
+	r, err := runOrder(ctx, pluginRoute{}, again, order{action: a, attach: true})
 	if err != nil {
 		return err
 	}

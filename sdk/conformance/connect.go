@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/client"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr/rtgrpc"
 )
@@ -42,7 +43,7 @@ type sandbox struct {
 	log       func(msg string, args ...any)
 
 	mu     sync.Mutex
-	direct *agentClient // nil until it is wanted
+	direct *client.Client // nil until it is wanted
 }
 
 // trace is everything that one Connect stream said, in its order.

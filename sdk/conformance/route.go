@@ -79,9 +79,9 @@ func (agentRoute) open(ctx context.Context, sb *sandbox, o order) (agent.Stream,
 		return nil, err
 	}
 	if o.attach {
-		return a.attach(ctx, &agentv1.AttachRequest{ActionId: o.action.GetId(), Output: o.mode, From: o.from})
+		return a.Attach(ctx, &agentv1.AttachRequest{ActionId: o.action.GetId(), Output: o.mode, From: o.from})
 	}
-	return a.execute(ctx, &agentv1.ExecuteRequest{Action: o.action, Output: o.mode, From: o.from})
+	return a.Execute(ctx, &agentv1.ExecuteRequest{Action: o.action, Output: o.mode, From: o.from})
 }
 
 func (agentRoute) interrupt(ctx context.Context, sb *sandbox, id string, level agentv1.InterruptLevel) (bool, error) {
@@ -89,5 +89,8 @@ func (agentRoute) interrupt(ctx context.Context, sb *sandbox, id string, level a
 	if err != nil {
 		return false, err
 	}
-	return a.interrupt(ctx, id, level)
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	answer, err := a.Interrupt(ctx, &agentv1.InterruptRequest{ActionId: id, Level: level})
+	return answer.GetSignalled(), err
 }
