@@ -70,14 +70,23 @@ func Start(ctx context.Context, cfg Config) (*Plugin, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, rterr.Wrap(rterr.Cancelled, "launch plugin", err)
 	}
-	p := &Plugin{tail: newTail(cfg.Logger)}
+	process, err := newProcess(exec.Command(cfg.Command[0], cfg.Command[1:]...))
+	if err != nil {
+		return nil, err
+	}
+	p := &Plugin{tail: newTail(cfg.Logger), process: process}
 	p.client = goplugin.NewClient(p.clientConfig(cfg))
+	// go-plugin has no way to give up a start; the end of the process is one.
+	release := context.AfterFunc(ctx, func() { _ = process.Kill(context.Background()) })
 	protocol, err := p.client.Client()
 	if err == nil {
 		p.Conn, err = connection(protocol)
 	}
-	if err != nil {
+	if !release() || err != nil {
 		_ = p.Stop()
+		if ctx.Err() != nil {
+			return nil, rterr.Wrap(rterr.Cancelled, "launch "+cfg.Command[0], ctx.Err())
+		}
 		return nil, rterr.New(rterr.PluginUnavailable, "launch "+cfg.Command[0], "%s", firstLine(err.Error())).
 			With("stderr", p.tail.String())
 	}
@@ -85,7 +94,6 @@ func Start(ctx context.Context, cfg Config) (*Plugin, error) {
 }
 
 func (p *Plugin) clientConfig(cfg Config) *goplugin.ClientConfig {
-	spec := exec.Command(cfg.Command[0], cfg.Command[1:]...)
 	options := []grpc.DialOption{grpc.WithDefaultCallOptions(
 		grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage))}
 	options = append(options, interceptors(cfg.Unary, cfg.Stream)...)
@@ -103,10 +111,8 @@ func (p *Plugin) clientConfig(cfg Config) *goplugin.ClientConfig {
 		SyncStdout: io.Discard,
 		SyncStderr: io.Discard,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			spec.Env = append(append(append(allowed(), cfg.Env...), lifelineEnv()), cmd.Env...)
-			process, err := newProcess(spec)
-			p.process = process
-			return process, err
+			p.process.cmd.Env = append(append(append(allowed(), cfg.Env...), lifelineEnv()), cmd.Env...)
+			return p.process, nil
 		},
 	}
 }
@@ -168,10 +174,6 @@ func (p *Plugin) Stop() error {
 		defer close(done)
 		p.client.Kill()
 	}()
-	if p.process == nil {
-		<-done
-		return nil
-	}
 	timer := time.NewTimer(stopLimit)
 	defer timer.Stop()
 	select {

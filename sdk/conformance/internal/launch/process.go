@@ -28,6 +28,10 @@ type process struct {
 	exited chan struct{}
 	err    error // how it ended; read after exited is closed
 	close  sync.Once
+
+	mu     sync.Mutex
+	pid    int  // 0 until it runs
+	killed bool // a start after that is refused
 }
 
 var _ runner.Runner = (*process)(nil)
@@ -57,7 +61,7 @@ func newProcess(cmd *exec.Cmd) (*process, error) {
 }
 
 func (p *process) Start(context.Context) error {
-	err := p.cmd.Start()
+	err := p.begin()
 	for _, f := range p.remote {
 		_ = f.Close()
 	}
@@ -73,6 +77,19 @@ func (p *process) Start(context.Context) error {
 	return nil
 }
 
+func (p *process) begin() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed {
+		return rterr.New(rterr.Cancelled, "", "given up before it began")
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.pid = p.cmd.Process.Pid
+	return nil
+}
+
 func (p *process) Wait(context.Context) error {
 	<-p.exited
 	return p.err
@@ -80,7 +97,11 @@ func (p *process) Wait(context.Context) error {
 
 // Kill sends SIGKILL to the plugin's process group and waits until the plugin is dead.
 func (p *process) Kill(context.Context) error {
-	if p.cmd.Process == nil {
+	p.mu.Lock()
+	p.killed = true
+	pid := p.pid
+	p.mu.Unlock()
+	if pid == 0 {
 		return nil
 	}
 	select {
@@ -88,7 +109,7 @@ func (p *process) Kill(context.Context) error {
 		return nil
 	default:
 	}
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return rterr.Wrap(rterr.Internal, "kill plugin", err)
 	}
 	timer := time.NewTimer(killLimit)
@@ -97,7 +118,7 @@ func (p *process) Kill(context.Context) error {
 	case <-p.exited:
 		return nil
 	case <-timer.C:
-		return rterr.New(rterr.Timeout, "kill plugin", "process %d outlives SIGKILL", p.cmd.Process.Pid)
+		return rterr.New(rterr.Timeout, "kill plugin", "process %d outlives SIGKILL", pid)
 	}
 }
 
@@ -117,10 +138,12 @@ func (p *process) Stderr() io.ReadCloser { return p.stderr }
 func (p *process) Name() string          { return p.cmd.Path }
 
 func (p *process) ID() string {
-	if p.cmd.Process == nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid == 0 {
 		return ""
 	}
-	return strconv.Itoa(p.cmd.Process.Pid)
+	return strconv.Itoa(p.pid)
 }
 
 func (p *process) Diagnose(context.Context) string { return "" }
