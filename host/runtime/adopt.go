@@ -34,6 +34,9 @@ func (m *Manager) Restore(ctx context.Context) error {
 // restore brings one runtime back to where it was.
 func (r *Runtime) restore(ctx context.Context) {
 	status := r.status()
+	r.mu.Lock()
+	r.armLimit()
+	r.mu.Unlock()
 	switch {
 	case status == lifecycle.Stopped:
 		r.restoreStopped()

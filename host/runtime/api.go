@@ -45,7 +45,10 @@ func (m *Manager) Watch(ctx context.Context, ref string, send func(*runtimev1.Wa
 	if err != nil {
 		return err
 	}
-	w := m.hub.watch(r.id)
+	w, err := m.hub.watch(r.id)
+	if err != nil {
+		return err
+	}
 	defer w.close()
 	for v, ev := r.view(), (*runtimev1.RuntimeEvent)(nil); ; v = r.view() {
 		if err := send(&runtimev1.WatchRuntimeResponse{Runtime: v, Event: ev}); err != nil {
@@ -301,7 +304,28 @@ func (m *Manager) terminal(ctx context.Context, ref, id string) (Terminal, error
 	return t, nil
 }
 
-// Files returns the way to a runtime's files and ports.
+// Transfer returns the way to a runtime's files for one transfer; call done when it has ended. Too many at once wait for their
+// turn.
+func (m *Manager) Transfer(ctx context.Context, ref string) (f Files, done func(), err error) {
+	r, err := m.find(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	turn, err := r.transfers.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := turn.wait(ctx); err != nil {
+		return nil, nil, err
+	}
+	if f, err = r.files(ctx); err != nil {
+		turn.release()
+		return nil, nil, err
+	}
+	return f, turn.release, nil
+}
+
+// Files returns the way to a runtime's files and ports, for small calls.
 func (m *Manager) Files(ctx context.Context, ref string) (Files, error) {
 	r, err := m.find(ctx, ref)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/openhands-rt/openhands-rt/host/lifecycle"
+	"github.com/openhands-rt/openhands-rt/host/recovery"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
@@ -23,6 +24,9 @@ func (r *Runtime) connect() {
 	ctx, cancel := context.WithTimeout(r.ctx, r.m.opts.Waits.Connect)
 	defer cancel()
 	err := r.m.opts.Recover.Do(ctx, r.op("connect", true), r.connectOnce)
+	for err != nil && r.degrade(err) {
+		err = r.m.opts.Recover.Do(ctx, r.op("connect", true), r.connectOnce)
+	}
 	if err == nil {
 		r.m.opts.Metrics.RuntimeReady(r.backendName(), time.Since(began))
 		return
@@ -38,6 +42,24 @@ func (r *Runtime) connect() {
 	if applyErr := r.apply(lifecycle.EventFailed, failed.Error(), failed); applyErr != nil {
 		r.log.Debug("failed after the end", "error", applyErr)
 	}
+}
+
+// degrade gives a runtime that never had a sandbox to the next backend, when the present one has nothing left to give.
+func (r *Runtime) degrade(err error) bool {
+	decision, ok := recovery.DecisionOf(err)
+	next, has := r.m.opts.Backends.Fallback(r.backendName())
+	if !ok || !decision.Exhausted || !has || r.ctx.Err() != nil || r.view().GetGeneration() != 1 || r.status() != lifecycle.Starting {
+		return false
+	}
+	r.log.Warn("the backend has nothing left to give; trying the next one", "next", next, "error", err)
+	if cleanErr := r.removeIntent(); cleanErr != nil {
+		r.log.Warn("a failed creation may have left a sandbox until its lease ends", "error", cleanErr)
+	}
+	r.update(func(rec *Record) {
+		rec.newIntent()
+		rec.Runtime.Backend, rec.Runtime.Generation = next, 1
+	})
+	return true
 }
 
 // connectOnce is one try: idempotent by the intent.

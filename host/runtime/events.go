@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
 // Journal of events: the durable log behind the hub. Append must not block on a disk or a network; ListEvents may.
@@ -24,13 +25,14 @@ type hub struct {
 	log      EventLog
 	sequence atomic.Uint64
 	capacity int
+	limit    int
 
 	mu       sync.Mutex
 	watchers map[string]map[*watcher]struct{}
 }
 
-func newHub(log EventLog, last uint64, capacity int) *hub {
-	h := &hub{log: log, capacity: capacity, watchers: map[string]map[*watcher]struct{}{}}
+func newHub(log EventLog, last uint64, capacity, limit int) *hub {
+	h := &hub{log: log, capacity: capacity, limit: limit, watchers: map[string]map[*watcher]struct{}{}}
 	h.sequence.Store(last)
 	return h
 }
@@ -47,16 +49,20 @@ func (h *hub) publish(ev *runtimev1.RuntimeEvent) {
 	}
 }
 
-// watch returns a watcher of one runtime's events from now on. Close it.
-func (h *hub) watch(runtimeID string) *watcher {
+// watch returns a watcher of one runtime's events from now on; too many are LimitExceeded. Close it.
+func (h *hub) watch(runtimeID string) (*watcher, error) {
 	w := &watcher{hub: h, runtimeID: runtimeID, events: make(chan *runtimev1.RuntimeEvent, h.capacity)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.watchers[runtimeID]) >= h.limit {
+		return nil, rterr.New(rterr.LimitExceeded, "watch runtime "+runtimeID, "%d watch it already", h.limit).
+			With("limit", "limits.subscribers")
+	}
 	if h.watchers[runtimeID] == nil {
 		h.watchers[runtimeID] = map[*watcher]struct{}{}
 	}
 	h.watchers[runtimeID][w] = struct{}{}
-	return w
+	return w, nil
 }
 
 // watcher is one reader of a runtime's events.

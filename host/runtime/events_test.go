@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
 type memoryLog struct {
@@ -35,10 +36,22 @@ func phaseEvent(id string) *runtimev1.RuntimeEvent {
 	return &runtimev1.RuntimeEvent{RuntimeId: id, Event: &runtimev1.RuntimeEvent_Phase{Phase: &runtimev1.PhaseChanged{}}}
 }
 
+func watch(t *testing.T, h *hub) *watcher {
+	t.Helper()
+	w, err := h.watch("r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 func TestSlowWatcherIsToldWhatItMissedAndHurtsNobody(t *testing.T) {
 	log := &memoryLog{}
-	h := newHub(log, 41, 3)
-	slow, quick := h.watch("r1"), h.watch("r1")
+	h := newHub(log, 41, 3, 2)
+	slow, quick := watch(t, h), watch(t, h)
+	if _, err := h.watch("r1"); !rterr.Is(err, rterr.LimitExceeded) {
+		t.Errorf("a third watcher of at most two: %v", err)
+	}
 	defer slow.close()
 	defer quick.close()
 	for i := range 10 {
@@ -73,8 +86,8 @@ func TestSlowWatcherIsToldWhatItMissedAndHurtsNobody(t *testing.T) {
 }
 
 func TestWatcherEndsWithItsContextAndLeavesNothing(t *testing.T) {
-	h := newHub(&memoryLog{}, 0, 1)
-	w := h.watch("r1")
+	h := newHub(&memoryLog{}, 0, 1, 1)
+	w := watch(t, h)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := w.next(ctx); err == nil {

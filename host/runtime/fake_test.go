@@ -426,7 +426,8 @@ func (m *memory) List(_ context.Context, principal, runtimeID string, active boo
 
 type backendsFake struct{ w *world }
 
-func (b backendsFake) Default() string { return "fake" }
+func (b backendsFake) Default() string                { return "fake" }
+func (b backendsFake) Fallback(string) (string, bool) { return "", false }
 func (b backendsFake) Client(context.Context, string) (backendv1.BackendServiceClient, error) {
 	return b.w, nil
 }
@@ -450,7 +451,7 @@ func start(t *testing.T, w *world, m *memory, change ...func(*Options)) *Manager
 			return nil, rterr.New(rterr.SandboxGone, "", "gone")
 		},
 		Metrics: noMetrics{}, Logger: hclog.NewNullLogger(), Waits: DefaultWaits(), Lease: time.Minute,
-		Limits: Limits{Runtimes: 10, Watchers: 100, Actions: ActionLimits{
+		Limits: Limits{Runtimes: 10, Lag: 100, Subscribers: 10, Transfers: 2, Actions: ActionLimits{
 			Queue: 10, Processes: 4, ProcessQueue: 10, RelayBytes: 1 << 10,
 		}},
 		SandboxURL: func(id string) string { return "http://sandboxes/" + id },

@@ -24,33 +24,31 @@ type generation struct {
 
 	mu   sync.Mutex
 	exec Executor
-	// up is closed while the sandbox can be reached, and replaced when it is lost.
-	up    chan struct{}
+	// lost: the sandbox does not answer; up is closed when it is found again.
 	lost  bool
+	up    chan struct{}
 	onCut func(error)
 }
 
 func newGeneration(number uint64, exec Executor, onCut func(error)) *generation {
 	ctx, end := context.WithCancelCause(context.Background())
-	up := make(chan struct{})
-	close(up)
-	return &generation{number: number, ctx: ctx, end: end, exec: exec, up: up, onCut: onCut}
+	return &generation{number: number, ctx: ctx, end: end, exec: exec, onCut: onCut}
 }
 
 // executor blocks while the sandbox is lost, until it is found again, the generation ends, or ctx does.
 func (g *generation) executor(ctx context.Context) (Executor, error) {
 	for {
-		g.mu.Lock()
-		exec, up := g.exec, g.up
-		g.mu.Unlock()
-		select {
-		case <-g.ctx.Done():
+		if g.ctx.Err() != nil {
 			return nil, context.Cause(g.ctx)
-		default:
+		}
+		g.mu.Lock()
+		exec, lost, up := g.exec, g.lost, g.up
+		g.mu.Unlock()
+		if !lost {
+			return exec, nil
 		}
 		select {
-		case <-up:
-			return exec, nil
+		case <-up: // found again, perhaps elsewhere
 		case <-g.ctx.Done():
 		case <-ctx.Done():
 			return nil, rterr.Wrap(rterr.Cancelled, "wait for the sandbox", context.Cause(ctx))

@@ -68,7 +68,7 @@ type Manager struct {
 func New(o Options) *Manager {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Manager{
-		opts: o, hub: newHub(o.Events, o.LastSequence, o.Limits.Watchers),
+		opts: o, hub: newHub(o.Events, o.LastSequence, o.Limits.Lag, o.Limits.Subscribers),
 		ctx: ctx, cancel: cancel, runtimes: map[string]*Runtime{},
 	}
 	m.actions = &actions{
@@ -309,6 +309,18 @@ func (m *Manager) launch(rec Record) (*Runtime, error) {
 	}
 	m.tasks.Go(r.connect)
 	return r, nil
+}
+
+// Uses reports whether a backend has live runtimes.
+func (m *Manager) Uses(backend string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.runtimes {
+		if r.backendName() == backend && r.status().Live() {
+			return true
+		}
+	}
+	return false
 }
 
 // wake resumes a paused runtime that is attached to.

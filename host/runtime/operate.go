@@ -13,9 +13,9 @@ import (
 )
 
 // call runs one small idempotent call to the runtime's backend under the recovery policy.
-func (r *Runtime) call(ctx context.Context, op string, fn func(context.Context, backendv1.BackendServiceClient) error) error {
+func (r *Runtime) call(ctx context.Context, op string, limit time.Duration, fn func(context.Context, backendv1.BackendServiceClient) error) error {
 	return r.m.opts.Recover.Do(ctx, r.op(op, true), func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, r.m.opts.Waits.Call)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		client, err := r.m.opts.Backends.Client(ctx, r.backendName())
 		if err != nil {
@@ -44,7 +44,7 @@ func (r *Runtime) pause(ctx context.Context) error {
 	if r.view().GetPhase() == backendv1.Phase_PHASE_PAUSED {
 		return nil
 	}
-	err := r.call(ctx, "pause", func(ctx context.Context, client backendv1.BackendServiceClient) error {
+	err := r.call(ctx, "pause", r.m.opts.Waits.Pause, func(ctx context.Context, client backendv1.BackendServiceClient) error {
 		_, err := client.Pause(ctx, &backendv1.PauseRequest{Handle: r.handle(), AgentCredential: r.rec.Credential})
 		return err
 	})
@@ -69,7 +69,7 @@ func (r *Runtime) resume(ctx context.Context) error {
 	if err := r.apply(lifecycle.EventResume, "resuming", nil); err != nil {
 		return err
 	}
-	err := r.call(ctx, "resume", func(ctx context.Context, client backendv1.BackendServiceClient) error {
+	err := r.call(ctx, "resume", r.m.opts.Waits.Pause, func(ctx context.Context, client backendv1.BackendServiceClient) error {
 		answer, err := client.Resume(ctx, &backendv1.ResumeRequest{
 			Handle: r.handle(), AgentCredential: r.rec.Credential, Lease: durationpb.New(r.rec.Lease),
 		})
@@ -129,7 +129,7 @@ func (r *Runtime) closeSandbox(ctx context.Context, keep bool) error {
 	if keep {
 		mode = backendv1.CloseMode_CLOSE_MODE_KEEP
 	}
-	err := r.call(ctx, "close", func(ctx context.Context, client backendv1.BackendServiceClient) error {
+	err := r.call(ctx, "close", r.m.opts.Waits.Close, func(ctx context.Context, client backendv1.BackendServiceClient) error {
 		_, err := client.Close(ctx, &backendv1.CloseRequest{Handle: handle, Mode: mode, AgentCredential: r.rec.Credential})
 		return err
 	})
@@ -154,7 +154,7 @@ func (r *Runtime) endpoint(port uint32) *runtimev1.GetEndpointResponse {
 // vscodeURL asks the backend.
 func (r *Runtime) vscodeURL(ctx context.Context) (string, error) {
 	var url string
-	err := r.call(ctx, "vscode url", func(ctx context.Context, client backendv1.BackendServiceClient) error {
+	err := r.call(ctx, "vscode url", r.m.opts.Waits.Call, func(ctx context.Context, client backendv1.BackendServiceClient) error {
 		answer, err := client.VSCodeURL(ctx, &backendv1.VSCodeURLRequest{
 			Handle: r.handle(), Folder: r.view().GetWorkspace(), AgentCredential: r.rec.Credential,
 		})

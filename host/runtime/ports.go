@@ -9,6 +9,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/openhands-rt/openhands-rt/host/lifecycle"
 	"github.com/openhands-rt/openhands-rt/host/recovery/policy"
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
@@ -53,6 +54,8 @@ type Backends interface {
 	// Client returns a backend's client; it blocks, within ctx and a limit of its own, while the plugin is (re)starting.
 	// NotFound for a name that is not configured, PluginUnavailable when it is down.
 	Client(ctx context.Context, backend string) (backendv1.BackendServiceClient, error)
+	// Fallback is the backend to try for a new runtime when one has nothing left to give; false if there is none.
+	Fallback(backend string) (next string, ok bool)
 	// List returns what is known of each, sorted by name; runtimes is left to the caller.
 	List() []*runtimev1.Backend
 }
@@ -75,8 +78,11 @@ type Dialer func(endpoint *backendv1.EndpointResponse, credential string) (Execu
 type Limits struct {
 	Runtimes int
 	Actions  ActionLimits
-	// Watchers is how many events a watcher may lag behind.
-	Watchers int
+	// Subscribers may follow one runtime's events, or one action's output, at once; Lag is how many events one may lag behind.
+	Subscribers int
+	Lag         int
+	// Transfers of files in one runtime at once.
+	Transfers int
 }
 
 // Waits are the named times of this package.
@@ -89,13 +95,18 @@ type Waits struct {
 	Adopt, Cleanup time.Duration
 	// Call bounds small calls to a backend (pause, resume, renew, endpoint).
 	Call time.Duration
+	// Pause bounds pausing and resuming.
+	Pause time.Duration
+	// Status is the longest stay in a status; zero means the table's own.
+	Status func(lifecycle.Status) time.Duration
 }
 
 // DefaultWaits are the times in force where the config says nothing else.
 func DefaultWaits() Waits {
 	return Waits{
 		Connect: 10 * time.Minute, Close: time.Minute, Admit: 2 * time.Minute,
-		Adopt: 20 * time.Second, Cleanup: 30 * time.Second, Call: 30 * time.Second,
+		Adopt: 20 * time.Second, Cleanup: 30 * time.Second, Call: 30 * time.Second, Pause: 2 * time.Minute,
+		Status: lifecycle.Limit,
 	}
 }
 

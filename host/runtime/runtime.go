@@ -25,6 +25,7 @@ type Runtime struct {
 	log       hclog.Logger
 	permit    *permit
 	processes *permit
+	transfers *permit
 	actions   *actions
 	// tasks are the goroutines of this runtime; ctx ends them.
 	ctx  context.Context
@@ -48,13 +49,19 @@ func (m *Manager) newRuntime(rec Record) *Runtime {
 		log:       m.opts.Logger.With("runtime", id, "sid", rec.Runtime.GetSid(), "backend", rec.Runtime.GetBackend()),
 		permit:    newPermit(1, m.opts.Limits.Actions.Queue),
 		processes: newPermit(m.opts.Limits.Actions.Processes, m.opts.Limits.Actions.ProcessQueue),
+		transfers: newPermit(m.opts.Limits.Transfers, m.opts.Limits.Actions.Queue),
 		changed:   make(chan struct{}),
 	}
 }
 
 func (r *Runtime) principal() string { return r.rec.Principal } // never changes
 
-func (r *Runtime) backendName() string { return r.rec.Runtime.GetBackend() } // never changes
+// backendName changes only while a new runtime looks for a backend that has room.
+func (r *Runtime) backendName() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rec.Runtime.GetBackend()
+}
 
 // op names an operation on this runtime for the recovery policy.
 func (r *Runtime) op(name string, idempotent bool) policy.Op {
@@ -128,7 +135,7 @@ func (r *Runtime) effect(e lifecycle.Effect, message string) {
 			r.limit.Stop()
 		}
 	case lifecycle.ArmLimit:
-		r.armLimit(e.Limit)
+		r.armLimit()
 	case lifecycle.WithdrawActions:
 		r.actions.withdrawAll(r)
 	case lifecycle.Notify:
@@ -142,8 +149,13 @@ func (r *Runtime) effect(e lifecycle.Effect, message string) {
 	}
 }
 
-func (r *Runtime) armLimit(d time.Duration) {
+// armLimit bounds the stay in the present status; the lock is held.
+func (r *Runtime) armLimit() {
 	at := lifecycle.Status(r.rec.Runtime.GetStatus())
+	d := r.m.opts.Waits.Status(at)
+	if d <= 0 {
+		return
+	}
 	var timer *time.Timer
 	timer = time.AfterFunc(d, func() {
 		r.mu.Lock()

@@ -11,11 +11,9 @@ import (
 	"github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1/runtimev1connect"
 )
 
-// maxMessage is the largest message of runtime/v1, in bytes; anything bigger is a stream.
-const maxMessage = 8 << 20
-
-// Register puts runtime/v1, its files, health and reflection on mux. Everything but health is behind require.
-func Register(mux *http.ServeMux, m *runtime.Manager, require func(http.Handler) http.Handler, health grpchealth.Checker) {
+// Register puts runtime/v1, its files, health and reflection on mux. Everything but health is behind require;
+// no message is larger than maxMessage bytes.
+func Register(mux *http.ServeMux, m *runtime.Manager, require func(http.Handler) http.Handler, maxMessage int, health grpchealth.Checker) {
 	opts := connect.WithHandlerOptions(
 		connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage),
 		connect.WithCompressMinBytes(64<<10), // small answers are quicker plain

@@ -67,11 +67,12 @@ func (s *files) RemoveFile(ctx context.Context, req *connect.Request[runtimev1.R
 func bodies(m *runtime.Manager) http.Handler {
 	buffers := &copyBuffers{}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f, err := m.Files(r.Context(), r.PathValue("id"))
+		f, done, err := m.Transfer(r.Context(), r.PathValue("id"))
 		if err != nil {
 			rthttp.Write(w, err)
 			return
 		}
+		defer done()
 		forwardHTTP(w, r, f, agent.FilesPath, buffers)
 	})
 }
