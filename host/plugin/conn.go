@@ -98,7 +98,7 @@ func (c *typedConn) cutOff(ctx context.Context, err error) bool {
 // lossError says that, and how, the plugin went away.
 func lossError(l link, op string) *rterr.Error {
 	f := l.fate()
-	detail := "the connection to the plugin was lost"
+	detail := "no connection to the plugin"
 	if f.status != "" {
 		detail = "the plugin is gone: " + f.status
 	}

@@ -222,7 +222,7 @@ func (l *loop) report(state State, delay time.Duration, cause error) {
 	}
 	switch state {
 	case Backoff:
-		l.logger.Warn("plugin failed, starting it again", append(args, "in", delay)...)
+		l.logger.Warn("plugin failed, starting it again", append(args, "in", delay.String())...)
 	case Quarantined:
 		l.logger.Error("plugin failed too often, leaving it down until the next reload", args...)
 	default:

@@ -88,7 +88,11 @@ type testConfig struct {
 }
 
 func (b *testBackend) Describe(context.Context, *backendv1.DescribeRequest) (*backendv1.DescribeResponse, error) {
-	return &backendv1.DescribeResponse{Name: "test", Version: "1.0", Protocol: 1}, nil
+	answer := &backendv1.DescribeResponse{Name: "test", Version: "1.0", Protocol: 1}
+	if os.Getenv("PLUGIN_TEST_PROTOCOL") == "2" {
+		answer.Protocol = 2
+	}
+	return answer, nil
 }
 
 func (b *testBackend) Configure(_ context.Context, req *backendv1.ConfigureRequest) (*backendv1.ConfigureResponse, error) {

@@ -29,7 +29,7 @@ type rig struct {
 
 func specFor(role, config string) Spec {
 	return Spec{
-		Backend: "b", Command: []string{os.Args[0]}, Env: map[string]string{envRole: role}, Config: []byte(config),
+		Backend: "b", Command: []string{os.Args[0]}, Env: map[string]string{envRole: role, "GORACE": "atexit_sleep_ms=0"}, Config: []byte(config),
 		Restart: Policy{Base: time.Millisecond, Max: 2 * time.Millisecond, Budget: 3},
 	}
 }

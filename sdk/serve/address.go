@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -88,7 +89,7 @@ func listen(ctx context.Context, address string, authenticated bool) (net.Listen
 		if err := privateFolder(filepath.Dir(target)); err != nil {
 			return nil, err
 		}
-		return config.Listen(ctx, network, target)
+		return listenUnix(ctx, &config, target)
 	case "tcp":
 		if !authenticated && !isLoopback(target) {
 			return nil, fmt.Errorf("--address %q: other machines could reach it; --tls-cert, --tls-key and --tls-client-ca are needed", address)
@@ -97,6 +98,28 @@ func listen(ctx context.Context, address string, authenticated bool) (net.Listen
 	default:
 		return nil, fmt.Errorf("--address %q: unknown network %q", address, network)
 	}
+}
+
+// listenUnix takes the place of a socket that nobody serves any more: one that was killed could not remove it.
+func listenUnix(ctx context.Context, config *net.ListenConfig, path string) (net.Listener, error) {
+	listener, err := config.Listen(ctx, "unix", path)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return listener, err
+	}
+	var dialer net.Dialer
+	conn, dialErr := dialer.DialContext(ctx, "unix", path)
+	if dialErr == nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	info, statErr := os.Lstat(path)
+	if !errors.Is(dialErr, syscall.ECONNREFUSED) || statErr != nil || info.Mode().Type() != os.ModeSocket {
+		return nil, err // not ours to remove
+	}
+	if removeErr := os.Remove(path); removeErr != nil {
+		return nil, errors.Join(err, removeErr)
+	}
+	return config.Listen(ctx, "unix", path)
 }
 
 func isLoopback(hostPort string) bool {

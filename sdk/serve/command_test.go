@@ -3,6 +3,8 @@ package serve
 import (
 	"bufio"
 	"encoding/pem"
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +25,7 @@ func pemOf(der []byte) string {
 
 func command(t *testing.T, role string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = []string{envRole + "=" + role}
+	cmd.Env = []string{envRole + "=" + role, quickExit}
 	return cmd
 }
 
@@ -113,6 +115,36 @@ func TestServeAtAddress(t *testing.T) {
 				t.Errorf("exit: %v", err)
 			}
 		})
+	}
+}
+
+func TestSocketOfADeadServerIsReplacedAndALiveOneIsNot(t *testing.T) {
+	path := filepath.Join(shortDir(t), "b.sock")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	if err := stale.Close(); err != nil {
+		t.Fatal(err)
+	}
+	live, err := listen(t.Context(), "unix://"+path, false)
+	if err != nil {
+		t.Fatalf("a stale socket: %v", err)
+	}
+	defer live.Close()
+	if second, err := listen(t.Context(), "unix://"+path, false); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a live socket: %v, %v", second, err)
+	}
+	file := filepath.Join(filepath.Dir(path), "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(t.Context(), "unix://"+file, false); err == nil {
+		t.Error("a file was taken for a socket")
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
+		t.Errorf("the file: %q, %v", text, err)
 	}
 }
 

@@ -35,7 +35,7 @@ type launched struct {
 func launch(t *testing.T, role string) *launched {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = []string{envRole + "=" + role, "PATH=" + os.Getenv("PATH"), EnvLogLevel + "=trace",
+	cmd.Env = []string{envRole + "=" + role, quickExit, "PATH=" + os.Getenv("PATH"), EnvLogLevel + "=trace",
 		plugin.EnvUnixSocketDir + "=" + t.TempDir()}
 	l := &launched{stderr: &syncBuffer{}}
 	l.client = plugin.NewClient(&plugin.ClientConfig{
@@ -165,7 +165,7 @@ func TestDrainRefusesNewSandboxesAndAwaitsCalls(t *testing.T) {
 
 func TestHostWithoutCertificateIsRefused(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = []string{envRole + "=plain", cookieKey + "=" + cookieValue}
+	cmd.Env = []string{envRole + "=plain", quickExit, cookieKey + "=" + cookieValue}
 	text, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(text), "AutoMTLS is required") {
 		t.Errorf("%v: %s", err, text)
@@ -183,7 +183,7 @@ func TestLifeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = []string{envRole + "=plain", cookieKey + "=" + cookieValue, EnvLifeline + "=stdin",
+	cmd.Env = []string{envRole + "=plain", quickExit, cookieKey + "=" + cookieValue, EnvLifeline + "=stdin",
 		plugin.EnvUnixSocketDir + "=" + t.TempDir(), envClientCert + "=" + pemOf(cert.Certificate[0])}
 	cmd.Stdin = read
 	stdout, err := cmd.StdoutPipe()
