@@ -148,6 +148,7 @@ func (x *execution) pump(ctx context.Context, in source) {
 	if x.tty && x.mayDetach {
 		input.Source = &terminal.Detach{Source: in, OnDetach: func() { x.leave(errDetached) }}
 	}
+	defer input.Wait()
 	n, err := input.Run(ctx)
 	switch {
 	case err == nil, ctx.Err() != nil, errors.Is(err, terminal.ErrCancelled):

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -51,7 +53,10 @@ func Open(w Where) (*Daemon, error) {
 	}}
 	to.address.Store(a)
 	d := &Daemon{http: &http.Client{Transport: to}, to: to}
-	opts := []connect.ClientOption{connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage)}
+	opts := []connect.ClientOption{
+		connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage),
+		connect.WithAcceptCompression("gzip", nil, nil), // none is asked for, for the same reason
+	}
 	d.Runtimes = runtimev1connect.NewRuntimeServiceClient(d.http, base, opts...)
 	d.Actions = runtimev1connect.NewActionServiceClient(d.http, base, opts...)
 	d.Files = runtimev1connect.NewFileServiceClient(d.http, base, opts...)
@@ -117,7 +122,7 @@ func plain(err error) string {
 
 // Cut reports whether the connection failed, or was cut, before the daemon had answered.
 func Cut(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) || connect.IsWireError(err) {
+	if err == nil || errors.Is(err, context.Canceled) || connect.IsWireError(err) || LocalFile(err) {
 		return false
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -126,6 +131,13 @@ func Cut(err error) bool {
 	_, isNet := errors.AsType[net.Error](err)
 	_, isErrno := errors.AsType[syscall.Errno](err)
 	return isNet || isErrno || connect.CodeOf(err) == connect.CodeUnavailable
+}
+
+// LocalFile reports whether an error is about a file of this machine.
+func LocalFile(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	return path || link
 }
 
 // Transient reports whether an error says nothing about the request itself: the connection was cut or could not be made, or

@@ -7,13 +7,11 @@ package follow
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
+	"github.com/openhands-rt/openhands-rt/cmd/openhands-rt/internal/cli/retry"
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1/runtimev1connect"
@@ -21,10 +19,6 @@ import (
 
 // The waits of this package.
 const (
-	// retryFirst and retryMost bound the pause between two tries to reach the daemon; retryJitter is the part left to chance.
-	retryFirst  = 100 * time.Millisecond
-	retryMost   = 2 * time.Second
-	retryJitter = 0.2
 	// settled is how long a stream must have lived for its end to be a new outage, with a budget of its own.
 	settled = time.Second
 	// silence is how long a stream may say nothing, not even a heartbeat, before it counts as cut.
@@ -58,9 +52,6 @@ type Stream struct {
 	cut      bool
 }
 
-// errMore ends a try whose stream had got somewhere: the next outage has a new budget.
-var errMore = errors.New("stream cut after it had settled")
-
 // eventError is OnEvent's own error, which no retry can help.
 type eventError struct{ error }
 
@@ -70,43 +61,23 @@ func (e eventError) Unwrap() error { return e.error }
 // goes on at the next offsets; the id makes a second start harmless. Errors are those of the API, of OnEvent, or ctx's.
 func (s *Stream) Run(ctx context.Context) (*agentv1.Observation, error) {
 	s.at = newCursor(s.From)
-	for {
-		obs, err := failsafe.With[*agentv1.Observation](retryPolicy[*agentv1.Observation](s.Reconnect, s.retryable)).WithContext(ctx).
-			Get(func() (*agentv1.Observation, error) { return s.try(ctx) })
-		switch own := (eventError{}); {
-		case errors.As(err, &own):
-			return nil, own.error
-		case ctx.Err() != nil && err != nil:
-			return nil, context.Cause(ctx)
-		case errors.Is(err, errMore):
-			if s.Reconnect <= 0 {
-				return nil, io.ErrUnexpectedEOF
-			}
-		default:
-			return obs, err
-		}
+	obs, err := retry.Do(ctx, s.Reconnect, s.retryable, func() (*agentv1.Observation, error) { return s.try(ctx) })
+	if own, ok := errors.AsType[eventError](err); ok {
+		return nil, own.error
 	}
+	return obs, err
 }
 
 func (s *Stream) retryable(err error) bool {
-	return !errors.Is(err, errMore) && !errors.As(err, &eventError{}) && s.Transient(err)
-}
-
-// retryPolicy is the one backoff of this package.
-func retryPolicy[R any](budget time.Duration, retryable func(error) bool) retrypolicy.RetryPolicy[R] {
-	b := retrypolicy.NewBuilder[R]().HandleIf(func(_ R, err error) bool { return err != nil && retryable(err) }).
-		ReturnLastFailure()
-	if budget <= 0 {
-		return b.WithMaxRetries(0).Build()
-	}
-	return b.WithBackoff(retryFirst, retryMost).WithJitterFactor(retryJitter).WithMaxRetries(-1).WithMaxDuration(budget).Build()
+	_, own := errors.AsType[eventError](err)
+	return !own && s.Transient(err)
 }
 
 // try opens a stream and reads it to its end.
 func (s *Stream) try(ctx context.Context) (*agentv1.Observation, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	dog := time.AfterFunc(silence, func() { cancel(io.ErrUnexpectedEOF) })
+	dog := time.AfterFunc(silence, func() { cancel(retry.ErrCut) })
 	defer dog.Stop()
 	events, err := s.open(ctx)
 	if err != nil {
@@ -125,8 +96,8 @@ func (s *Stream) try(ctx context.Context) (*agentv1.Observation, error) {
 		dog.Reset(silence)
 	}
 	err = events.Err()
-	if err == nil || context.Cause(ctx) == io.ErrUnexpectedEOF {
-		err = io.ErrUnexpectedEOF // no end without an observation
+	if err == nil || context.Cause(ctx) == retry.ErrCut {
+		err = retry.ErrCut // no end without an observation
 	}
 	return nil, s.lost(err, moved || time.Since(opened) > settled)
 }
@@ -151,8 +122,8 @@ func (s *Stream) lost(err error, progress bool) error {
 		s.OnCut(err)
 	}
 	s.cut = true
-	if progress && s.Reconnect > 0 {
-		return errMore
+	if progress {
+		return retry.Moved(err)
 	}
 	return err
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/failsafe-go/failsafe-go"
 
+	"github.com/openhands-rt/openhands-rt/cmd/openhands-rt/internal/cli/retry"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1/runtimev1connect"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
@@ -26,11 +27,13 @@ const (
 type Input struct {
 	API                 runtimev1connect.ActionServiceClient
 	RuntimeID, ActionID string
-	// Source is read to its end, in a goroutine that ends with Source's next return: cancelling its Read is the owner's.
+	// Source is read to its end, in a goroutine that may outlive Run by one Read: the owner cancels that, then calls Wait.
 	Source io.Reader
 	// Transient and Reconnect are as in Stream.
 	Transient func(error) bool
 	Reconnect time.Duration
+
+	reader sync.WaitGroup
 }
 
 // piece is a read: data, then perhaps the end of the source.
@@ -46,7 +49,7 @@ func (in *Input) Run(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pieces, free := make(chan piece, readAhead), make(chan []byte, readAhead)
-	go in.read(ctx, pieces, free)
+	in.reader.Go(func() { in.read(ctx, pieces, free) })
 	var offset uint64
 	batch := make([]byte, 0, sendPiece)
 	for {
@@ -60,6 +63,9 @@ func (in *Input) Run(ctx context.Context) (uint64, error) {
 		}
 	}
 }
+
+// Wait blocks until nothing reads Source any more.
+func (in *Input) Wait() { in.reader.Wait() }
 
 // read feeds pieces from Source until its end or ctx's, then closes the channel.
 func (in *Input) read(ctx context.Context, pieces chan<- piece, free <-chan []byte) {
@@ -137,8 +143,7 @@ func (in *Input) send(ctx context.Context, offset uint64, data []byte, end bool)
 }
 
 func (in *Input) once(ctx context.Context, offset uint64, data []byte, end bool) (uint64, error) {
-	policy := retryPolicy[uint64](in.Reconnect, in.Transient)
-	next, err := failsafe.With[uint64](policy).WithContext(ctx).Get(func() (uint64, error) {
+	next, err := retry.Do(ctx, in.Reconnect, in.Transient, func() (uint64, error) {
 		resp, err := in.API.SendInput(ctx, connect.NewRequest(&runtimev1.SendInputRequest{
 			RuntimeId: in.RuntimeID, ActionId: in.ActionID, Offset: offset, Data: data, Close: end,
 		}))
@@ -148,7 +153,7 @@ func (in *Input) once(ctx context.Context, offset uint64, data []byte, end bool)
 		return resp.Msg.GetNextOffset(), nil
 	})
 	if err != nil && ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return 0, err
 	}
 	return next, rthttp.FromConnect(err)
 }
