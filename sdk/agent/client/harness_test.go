@@ -2,11 +2,13 @@ package client_test
 
 import (
 	"context"
-	"io"
+
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,4 +194,26 @@ func ended(t testing.TB, a *agentUnderTest) error {
 	}
 }
 
-var _ io.Closer = (*client.Client)(nil)
+// serveHTTP serves h on loopback until the test ends, and returns its URL.
+func serveHTTP(t testing.TB, h http.HandlerFunc) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		_ = s.Close()
+		<-done
+	})
+	return "http://" + ln.Addr().String()
+}
+
+func mkfifo(t testing.TB, path string) {
+	t.Helper()
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

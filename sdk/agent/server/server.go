@@ -142,7 +142,7 @@ func New(cfg Config) (*Server, error) {
 	}, nil
 }
 
-// Serve answers on ln until Shutdown was called (nil), the lease ended (ErrLeaseEnded), ctx is done (its cause), or ln failed.
+// Serve answers on ln until Shutdown was called or ctx is done (nil), the lease ended (ErrLeaseEnded), or ln failed.
 // In each case it has then killed the tree, closed the engine and ln, and ended every request and goroutine of its own.
 // A tree or engine that could not be ended is joined to the error. Call it once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
@@ -157,14 +157,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var cause error
 	select {
 	case <-ctx.Done():
-		cause = context.Cause(ctx)
+		s.log.Info("agent is ending: its process was told to", "cause", context.Cause(ctx))
 	case <-s.shutdown:
+		s.log.Info("agent is ending: shut down")
 	case <-s.lease.ended:
+		s.log.Warn("agent is ending: nobody renewed its lease", "lease_until", s.lease.deadline())
 		cause = ErrLeaseEnded
 	case cause = <-failed:
+		s.log.Error("agent is ending: it cannot accept connections", "error", cause)
 		failed <- nil
 	}
-	s.log.Info("agent is ending", "cause", cause)
 	_, endErr := s.end()
 	s.drain(web, cancel)
 	<-failed
