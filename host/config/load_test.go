@@ -315,3 +315,12 @@ func FuzzYAML(f *testing.F) {
 		}
 	})
 }
+
+func TestOnDisconnectIsThePolicysChoice(t *testing.T) {
+	for _, choice := range []policy.OnDisconnect{policy.Stay, policy.Recreate} {
+		c, _ := load(t, Options{Flags: map[string]any{"on_disconnect": string(choice)}})
+		if c.OnDisconnect != string(choice) {
+			t.Errorf("%q became %q", choice, c.OnDisconnect)
+		}
+	}
+}

@@ -208,7 +208,7 @@ func TestLostSandboxComesBackToTheCaller(t *testing.T) {
 	err := recovery.New(plain(), recovery.Hooks{}).Do(t.Context(), policy.Op{Name: "renew", Idempotent: true},
 		func(context.Context) error { return fail(rterr.SandboxGone) })
 	d, ok := recovery.DecisionOf(err)
-	if !ok || d.Class != policy.SandboxLost || d.Strategy != policy.Locate || policy.OnLost(policy.RecreateSandbox, err) != policy.Recreate {
+	if !ok || d.Class != policy.SandboxLost || d.Strategy != policy.Locate || policy.OnLost(policy.Recreate, err) != policy.LostRecreate {
 		t.Errorf("%v, %+v", err, d)
 	}
 }

@@ -9,8 +9,8 @@ type OnDisconnect string
 const (
 	// Stay leaves it in ERROR_RUNTIME_DISCONNECTED until somebody decides.
 	Stay OnDisconnect = "disconnected"
-	// RecreateSandbox gives it a new sandbox, one generation later.
-	RecreateSandbox OnDisconnect = "recreate"
+	// Recreate gives it a new sandbox, one generation later.
+	Recreate OnDisconnect = "recreate"
 )
 
 // Lost is what to do about a sandbox that does not answer.
@@ -19,22 +19,22 @@ type Lost uint8
 // The answers.
 const (
 	LostUnspecified Lost = iota
-	// Adopt: it may still be there; look for it, and take it up again.
-	Adopt
-	// Recreate: it is gone; make a new one.
-	Recreate
-	// Disconnect: report ERROR_RUNTIME_DISCONNECTED.
-	Disconnect
+	// LostAdopt: it may still be there; look for it, and take it up again.
+	LostAdopt
+	// LostRecreate: it is gone; make a new one.
+	LostRecreate
+	// LostDisconnect: report ERROR_RUNTIME_DISCONNECTED.
+	LostDisconnect
 )
 
 // String returns the answer's name.
 func (l Lost) String() string {
 	switch l {
-	case Adopt:
+	case LostAdopt:
 		return "adopt"
-	case Recreate:
+	case LostRecreate:
 		return "recreate"
-	case Disconnect:
+	case LostDisconnect:
 		return "disconnect"
 	default:
 		return "unspecified"
@@ -48,13 +48,13 @@ func OnLost(choice OnDisconnect, err error) Lost {
 	case rterr.Unspecified:
 		return LostUnspecified
 	case rterr.SandboxGone:
-		if choice == RecreateSandbox {
-			return Recreate
+		if choice == Recreate {
+			return LostRecreate
 		}
-		return Disconnect
+		return LostDisconnect
 	case rterr.Integrity:
-		return Disconnect
+		return LostDisconnect
 	default:
-		return Adopt
+		return LostAdopt
 	}
 }

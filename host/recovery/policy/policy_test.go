@@ -127,9 +127,9 @@ func TestOnLost(t *testing.T) {
 		err    error
 		want   policy.Lost
 	}{
-		{policy.Stay, gone, policy.Disconnect}, {policy.RecreateSandbox, gone, policy.Recreate},
-		{policy.Stay, away, policy.Adopt}, {policy.RecreateSandbox, away, policy.Adopt},
-		{policy.RecreateSandbox, other, policy.Disconnect}, {policy.Stay, nil, policy.LostUnspecified},
+		{policy.Stay, gone, policy.LostDisconnect}, {policy.Recreate, gone, policy.LostRecreate},
+		{policy.Stay, away, policy.LostAdopt}, {policy.Recreate, away, policy.LostAdopt},
+		{policy.Recreate, other, policy.LostDisconnect}, {policy.Stay, nil, policy.LostUnspecified},
 	} {
 		if got := policy.OnLost(c.choice, c.err); got != c.want {
 			t.Errorf("%s after %v: %s, want %s", c.choice, c.err, got, c.want)
