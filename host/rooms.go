@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -49,14 +51,22 @@ func (h *host) startBackends(ctx context.Context) error {
 
 // specs are the backends of a config as their supervisors want them.
 func (h *host) specs(cfg *config.Config) ([]plugin.Spec, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, rterr.Wrap(rterr.Internal, "find this binary", err)
+	}
 	specs := make([]plugin.Spec, 0, len(cfg.Backends))
 	for name, b := range cfg.Backends {
 		settings, err := json.Marshal(b.Config)
 		if err != nil {
 			return nil, rterr.Wrap(rterr.ConfigInvalid, "backend "+name, err)
 		}
+		command, err := cfg.Argv(name, filepath.Dir(self))
+		if err != nil {
+			return nil, rterr.Wrap(rterr.ConfigInvalid, "backend "+name, err)
+		}
 		specs = append(specs, plugin.Spec{
-			Backend: name, Command: b.Command, Address: b.Address, SHA256: b.SHA256, Env: b.Env, EnvAllow: b.EnvAllow,
+			Backend: name, Command: command, Address: b.Address, SHA256: b.SHA256, Env: b.Env, EnvAllow: b.EnvAllow,
 			Config: settings, Owner: h.owner, StateDir: filepath.Join(cfg.DataDir, "backends", name),
 			Timing: plugin.Timing{Start: cfg.Timeouts.PluginStart.Std()},
 		})
@@ -67,15 +77,7 @@ func (h *host) specs(cfg *config.Config) ([]plugin.Spec, error) {
 
 // credentials resolves a backend's references, anew each time.
 func (h *host) credentials(ctx context.Context, spec plugin.Spec) (map[string]string, error) {
-	out := map[string]string{}
-	for name, ref := range h.config().Backends[spec.Backend].Credentials {
-		value, err := ref.Resolve(ctx)
-		if err != nil {
-			return nil, rterr.Wrap(rterr.ConfigInvalid, fmt.Sprintf("credential %s of backend %s", name, spec.Backend), err)
-		}
-		out[name] = value
-	}
-	return out, nil
+	return h.config().ResolveCredentials(ctx, spec.Backend)
 }
 
 // inUse: a backend that is no longer configured stays as long as it has runtimes.
@@ -100,7 +102,8 @@ func (h *host) startRuntimes(ctx context.Context) error {
 func (h *host) runtimeOptions(last uint64) runtime.Options {
 	cfg := h.config()
 	waits := runtime.DefaultWaits()
-	waits.Connect, waits.Close, waits.Call = cfg.Timeouts.Connect.Std(), cfg.Timeouts.Close.Std(), cfg.Timeouts.Call.Std()
+	waits.Close, waits.Call = cfg.Timeouts.Close.Std(), cfg.Timeouts.Call.Std()
+	waits.Connect = func(backend string) time.Duration { return h.config().Backends[backend].ConnectTimeout.Std() }
 	waits.Pause, waits.Status = cfg.Timeouts.Pause.Std(), cfg.Timeouts.StatusLimit
 	sandboxURL := urlOf(h.sandbox)
 	return runtime.Options{

@@ -21,7 +21,7 @@ import (
 // that a host that dies in here finds the sandbox again.
 func (r *Runtime) connect() {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(r.ctx, r.m.opts.Waits.Connect)
+	ctx, cancel := context.WithTimeout(r.ctx, r.m.opts.Waits.Connect(r.backendName()))
 	defer cancel()
 	err := r.m.opts.Recover.Do(ctx, r.op("connect", true), r.connectOnce)
 	for err != nil && r.degrade(err) {

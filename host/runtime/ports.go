@@ -87,8 +87,9 @@ type Limits struct {
 
 // Waits are the named times of this package.
 type Waits struct {
-	// Connect bounds one creation with all its repeats; Close one closing.
-	Connect, Close time.Duration
+	// Connect bounds one creation at a backend with all its repeats; Close one closing.
+	Connect func(backend string) time.Duration
+	Close   time.Duration
 	// Admit is how long a request waits for a runtime that is starting or being found again.
 	Admit time.Duration
 	// Adopt bounds one try to find a sandbox again; Cleanup the clean-up after a failed creation.
@@ -104,7 +105,7 @@ type Waits struct {
 // DefaultWaits are the times in force where the config says nothing else.
 func DefaultWaits() Waits {
 	return Waits{
-		Connect: 10 * time.Minute, Close: time.Minute, Admit: 2 * time.Minute,
+		Connect: func(string) time.Duration { return 10 * time.Minute }, Close: time.Minute, Admit: 2 * time.Minute,
 		Adopt: 20 * time.Second, Cleanup: 30 * time.Second, Call: 30 * time.Second, Pause: 2 * time.Minute,
 		Status: lifecycle.Limit,
 	}
