@@ -207,24 +207,32 @@ func (u *run) retry(ctx context.Context, first policy.Decision, firstErr error) 
 		AbortIf(func(d policy.Decision, err error) bool { return err != nil && !d.Retry }).
 		WithDelayFunc(func(e failsafe.ExecutionAttempt[policy.Decision]) time.Duration { return e.LastResult().Delay }).
 		Build()
-	handedIn := false
-	decision, err := failsafe.With(retries).WithContext(ctx).Get(func() (policy.Decision, error) {
-		if !handedIn {
-			handedIn = true
-			return first, firstErr
+	// What the attempts said counts, not what failsafe-go returns: it drops the result of an attempt during which ctx ended, a
+	// success too.
+	handedIn, decision, err := false, first, firstErr
+	_, ended := failsafe.With(retries).WithContext(ctx).Get(func() (policy.Decision, error) {
+		if handedIn {
+			decision, err = u.attempt(ctx)
 		}
-		return u.attempt(ctx)
+		handedIn = true
+		return decision, err
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case decision.Retry:
+		return u.abandon(ctx, ended)
+	default:
+		return u.give(ctx, decision, err)
 	}
-	if ctx.Err() != nil && decision.Class == policy.ClassUnspecified {
-		ended := rterr.From(rterr.Wrap(rterr.Cancelled, u.op.Name, ctx.Err()))
-		ended.Ran = rterr.From(u.last).Ran
-		err = ended.With("last_error", u.last.Error()).WithCause(errors.Join(ctx.Err(), u.last))
-		decision = policy.Decision{Class: policy.Classify(err), Strategy: policy.GiveBack, Why: "the caller's context has ended"}
-	}
-	return u.give(ctx, decision, err)
+}
+
+// abandon ends the operation because the retry that was decided on did not come about: ctx ended meanwhile.
+func (u *run) abandon(ctx context.Context, ended error) error {
+	e := rterr.From(rterr.Wrap(rterr.Cancelled, u.op.Name, ended))
+	e.Ran = rterr.From(u.last).Ran
+	err := e.With("last_error", u.last.Error()).WithCause(errors.Join(ended, u.last))
+	return u.give(ctx, policy.Decision{Class: policy.Classify(err), Strategy: policy.GiveBack, Why: "the caller's context has ended"}, err)
 }
 
 // give ends the operation with err: rolls back or degrades where the decision says so.

@@ -244,6 +244,28 @@ func TestCancelEndsTheWait(t *testing.T) {
 	})
 }
 
+func TestWhatAnAttemptSaysCountsThoughTheCallerHasGone(t *testing.T) {
+	for name, last := range map[string]error{"success": nil, "failure": fail(rterr.OutcomeUnknown).WithRan(rterr.RanUnknown)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				calls := 0
+				err := recovery.New(plain(), recovery.Hooks{}).Do(ctx, policy.Op{Name: "connect", Idempotent: true}, func(context.Context) error {
+					calls++
+					if calls == 1 {
+						return fail(rterr.Network)
+					}
+					cancel()
+					return last
+				})
+				if calls != 2 || (last == nil) != (err == nil) || (err != nil && !errors.Is(err, last)) {
+					t.Errorf("%d calls, %v", calls, err)
+				}
+			})
+		})
+	}
+}
+
 func TestNoRetryBeyondTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
