@@ -1,0 +1,5 @@
+package engine
+
+const victimEnv = "ENGINE_TEST_VICTIM"
+
+func victim(string) {}

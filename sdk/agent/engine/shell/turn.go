@@ -1,0 +1,252 @@
+package shell
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// largeCommand is the size from which on the file of commands is emptied afterwards.
+const largeCommand = 64 << 10
+
+// Run gives the shell a command, which must have no NUL byte. The shell must be idle: between an Idle and the next Run. nonce
+// comes back in the Idle that ends it; it is not empty, has no newline, and is not used twice.
+func (s *Session) Run(nonce, command string) error {
+	s.run.Lock()
+	defer s.run.Unlock()
+	if s.run.typed {
+		// What the command before has not read is not for this one.
+		s.run.typed = false
+		if err := control(s.slave, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }); err != nil {
+			return fmt.Errorf("drop typed input: %w", err)
+		}
+	}
+	if err := s.writeCommand(command); err != nil {
+		return fmt.Errorf("hand over command: %w", err)
+	}
+	s.run.nonce = nonce
+	return s.trigger()
+}
+
+// writeCommand puts the command where the shell reads it: up to the NUL, whatever follows.
+func (s *Session) writeCommand(command string) error {
+	if s.run.large {
+		if err := s.command.Truncate(0); err != nil {
+			return err
+		}
+	}
+	s.run.large = len(command) > largeCommand
+	_, err := s.command.WriteAt(append([]byte(command), 0), 0)
+	return err
+}
+
+// trigger answers the last report. The file's offset is the shell's too.
+func (s *Session) trigger() error {
+	if _, err := s.command.Seek(0, 0); err != nil {
+		return fmt.Errorf("rewind command: %w", err)
+	}
+	line := strconv.AppendUint(nil, s.run.sequence, 10)
+	line = append(line, ' ')
+	line = append(line, s.run.nonce...)
+	if _, err := s.control.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("trigger command: %w", err)
+	}
+	return nil
+}
+
+// readControl hears the prompt hook.
+func (s *Session) readControl() {
+	defer s.goroutines.Done()
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := s.control.Read(buf)
+		s.decoder.feed(buf[:n], s.report)
+		if err != nil {
+			break
+		}
+	}
+	if s.decoder.Skipped > 0 {
+		s.log.Warn("something else wrote to the shell's control socket", "bytes", s.decoder.Skipped)
+	}
+}
+
+// report takes a report. One with an old nonce comes from an interrupted wait for a command: if a trigger was under way, it may
+// have been taken and dropped; the shell drops it if not. So it is given again, for the new report.
+func (s *Session) report(r Report) {
+	s.run.Lock()
+	s.run.sequence = r.Sequence
+	first := r.Nonce == "" && r.Sequence == 1
+	stale := !first && (s.run.nonce == "" || r.Nonce != s.run.nonce)
+	if stale && s.run.nonce != "" {
+		if err := s.trigger(); err != nil {
+			s.log.Debug("the shell is gone", "error", err) // Exited follows.
+		}
+	}
+	if !stale {
+		s.run.nonce = ""
+	}
+	s.run.Unlock()
+	if stale {
+		return
+	}
+	s.barrier(func(complete bool) {
+		s.out.ready = true
+		s.handler.Idle(r, complete)
+	})
+}
+
+// Type writes to the terminal as a keyboard does. Blocks while the terminal takes no more, until AbortType.
+func (s *Session) Type(p []byte) (int, error) {
+	s.run.Lock()
+	s.run.typed = true
+	s.run.Unlock()
+	return s.master.Write(p)
+}
+
+// AbortType makes Type return with an error if it blocks (abort), or lets it work again (!abort).
+func (s *Session) AbortType(abort bool) {
+	var at time.Time
+	if abort {
+		at = time.Unix(1, 0)
+	}
+	_ = s.master.SetWriteDeadline(at) // It fails only on a closed terminal, where Type fails too.
+}
+
+// Enter is what the Enter key has to send for the terminal's present mode.
+func (s *Session) Enter() byte {
+	enter := byte('\n')
+	_ = control(s.slave, func(fd int) error { // A terminal that cannot say is taken for a cooked one.
+		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil && t.Lflag&unix.ICANON == 0 {
+			enter = '\r'
+		}
+		return err
+	})
+	return enter
+}
+
+// EndOfFile is the character that ends the input of the terminal.
+func (s *Session) EndOfFile() byte { return endOfFile(s.slave) }
+
+func endOfFile(tty *os.File) byte {
+	const usual = 4
+	eof := byte(usual)
+	_ = control(tty, func(fd int) error { // As above.
+		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil && t.Cc[unix.VEOF] != 0 {
+			eof = t.Cc[unix.VEOF]
+		}
+		return err
+	})
+	return eof
+}
+
+// Interrupt sends SIGINT to what is in the foreground, in any mode of the terminal. Unlike a typed Ctrl-C it has reached
+// everybody when the call returns, so that it cannot hit the next command.
+func (s *Session) Interrupt() error {
+	err := control(s.master, func(fd int) error { return unix.IoctlSetInt(fd, unix.TIOCSIG, int(unix.SIGINT)) })
+	if err != nil {
+		return fmt.Errorf("interrupt foreground: %w", err)
+	}
+	return nil
+}
+
+// Resize sets the terminal's size; the foreground gets SIGWINCH.
+func (s *Session) Resize(rows, cols uint16) error { return setSize(s.master, rows, cols) }
+
+// readTerminal hears the terminal until Close.
+func (s *Session) readTerminal() {
+	defer s.goroutines.Done()
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := s.master.Read(buf)
+		if n > 0 {
+			s.arrived(buf[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *Session) arrived(p []byte) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	for {
+		rest, passed := s.out.filter.pass(p, s.output)
+		if !passed {
+			return
+		}
+		s.next(true)
+		p = rest
+	}
+}
+
+func (s *Session) output(p []byte) {
+	switch {
+	case s.out.closed:
+	case !s.out.ready:
+		s.out.dropped += uint64(len(p))
+	default:
+		s.handler.Output(p)
+	}
+}
+
+// barrier calls then after everything that was written to the terminal before has been handed on.
+func (s *Session) barrier(then func(complete bool)) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	s.out.waiting = append(s.out.waiting, then)
+	if len(s.out.waiting) == 1 {
+		s.send()
+	}
+}
+
+// next ends the present barrier and sends the one that waits.
+func (s *Session) next(complete bool) {
+	s.out.timer.Stop()
+	then := s.out.waiting[0]
+	s.out.waiting = s.out.waiting[1:]
+	if !s.out.closed {
+		then(complete)
+	}
+	if len(s.out.waiting) > 0 {
+		s.send()
+	}
+}
+
+// send writes a barrier, to a stopped terminal too. If that fails, the timer gives it up.
+func (s *Session) send() {
+	if s.out.closed {
+		return
+	}
+	want := newBarrier()
+	s.out.filter.want = want
+	s.out.until = time.Now().Add(waitBarrier)
+	s.out.timer.Reset(waitBarrier)
+	err := control(s.slave, func(fd int) error {
+		_ = unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOON) // What Ctrl-S stopped; if it fails, the write does too.
+		_, err := unix.Write(fd, want)
+		return err
+	})
+	if err != nil {
+		s.log.Debug("the terminal takes no barrier", "error", err)
+		s.out.until = time.Time{}
+		s.out.timer.Reset(0)
+	}
+}
+
+// giveUp is the timer's. The barrier that it was set for may just have passed.
+func (s *Session) giveUp() {
+	s.out.Lock()
+	defer s.out.Unlock()
+	if s.out.filter.want == nil || s.out.closed || time.Now().Before(s.out.until) {
+		return
+	}
+	s.log.Warn("a barrier was lost in the shell's terminal", "limit", waitBarrier)
+	s.out.filter.give(s.output)
+	s.next(false)
+}
