@@ -25,6 +25,9 @@ func (c *Config) complete(env environment, uid int) {
 		if b.ConnectTimeout == 0 {
 			b.ConnectTimeout = c.Timeouts.Connect
 		}
+		if b.Config == nil {
+			b.Config = map[string]any{} // a plugin is given an object, never null
+		}
 		c.Backends[name] = b
 	}
 	if c.DefaultBackend != "" {

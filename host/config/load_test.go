@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -46,6 +47,9 @@ func TestDefaultsAreSound(t *testing.T) {
 	}
 	if !filepath.IsAbs(c.DataDir) || c.KeyFile != filepath.Join(c.DataDir, "key") || c.StoreDir() != filepath.Join(c.DataDir, "store") {
 		t.Errorf("places: %q, %q", c.DataDir, c.KeyFile)
+	}
+	if raw, err := json.Marshal(c.Backends["local"].Config); err != nil || string(raw) != "{}" {
+		t.Errorf("the plugin is given %s, %v", raw, err)
 	}
 	if s := from.Of("listen"); s.String() != "default" {
 		t.Errorf("source %v", s)
