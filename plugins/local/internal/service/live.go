@@ -126,7 +126,8 @@ func (s *Service) guard(set *settings, l *live, m folder.Meta) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, cleanWait)
 	defer cancel()
-	if err := s.reap(ctx, set, m); err != nil && s.ctx.Err() == nil {
+	// Unavailable: another plugin, which is on its way in or out, removes it already.
+	if err := s.reap(ctx, set, m); err != nil && s.ctx.Err() == nil && !rterr.Is(err, rterr.Unavailable) {
 		s.log.Error("cannot remove a dead sandbox", "runtime", m.RuntimeID, "sid", m.SID, "error", err)
 	}
 	s.mu.Lock()

@@ -163,7 +163,7 @@ func (b *build) start() (string, error) {
 	set, m := b.set, &b.meta
 	workspace, home := seen(set, *m)
 	req := spawn.Request{
-		Binary: set.AgentBinary, Args: set.AgentArgs, Env: []string{marker(*m)}, Dir: set.root.Path(m.SandboxID),
+		Binary: set.AgentBinary, Args: set.AgentArgs, Env: []string{marker(*m), "PATH=" + inherited()["PATH"]}, Dir: set.root.Path(m.SandboxID),
 		Log: set.root.Path(m.SandboxID, "agent.log"), Cgroup: b.groups.Agent, Spec: b.spec(workspace, home),
 	}
 	if m.Mounted {
