@@ -66,7 +66,7 @@ func (r *Runtime) restoreStopped() {
 func (r *Runtime) restoreIntent() {
 	switch r.status() {
 	case lifecycle.Starting, lifecycle.Building, lifecycle.Started:
-		r.m.tasks.Go(r.connect)
+		r.goConnect()
 	default:
 		cause := rterr.New(rterr.SandboxGone, "restore runtime "+r.id, "it had no sandbox yet")
 		_ = r.apply(lifecycle.EventFailed, cause.Error(), cause) // legal in every status that gets here

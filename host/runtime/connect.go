@@ -17,11 +17,25 @@ import (
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
+// goConnect begins to connect in the background. A closing ends it with endConnect before it looks for what there is to close.
+func (r *Runtime) goConnect() {
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	r.mu.Lock()
+	r.endConnect = func() { cancel(); <-done }
+	r.mu.Unlock()
+	r.m.tasks.Go(func() {
+		defer close(done)
+		defer cancel()
+		r.connect(ctx)
+	})
+}
+
 // connect makes the sandbox of the present intent and brings the runtime to READY, or to ERROR. The intent was saved before, so
 // that a host that dies in here finds the sandbox again.
-func (r *Runtime) connect() {
+func (r *Runtime) connect(ctx context.Context) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(r.ctx, r.m.opts.Waits.Connect(r.backendName()))
+	ctx, cancel := context.WithTimeout(ctx, r.m.opts.Waits.Connect(r.backendName()))
 	defer cancel()
 	err := r.m.opts.Recover.Do(ctx, r.op("connect", true), r.connectOnce)
 	for err != nil && r.degrade(err) {
@@ -135,11 +149,12 @@ func (r *Runtime) report(ev *backendv1.ConnectResponse) {
 	}
 }
 
-// advance walks the way up to a status.
+// advance walks the way up to a status. A runtime that was closed meanwhile is not begun again.
 func (r *Runtime) advance(to lifecycle.Status, message string) error {
-	way, ok := lifecycle.Path(r.status(), to)
-	if !ok {
-		return rterr.New(rterr.IllegalState, "runtime "+r.id, "no way from %s to %s", r.status(), to)
+	from := r.status()
+	way, ok := lifecycle.Path(from, to)
+	if !ok || from == lifecycle.Stopped {
+		return rterr.New(rterr.IllegalState, "runtime "+r.id, "no way from %s to %s", from, to)
 	}
 	for _, event := range way {
 		if err := r.apply(event, message, nil); err != nil {

@@ -28,6 +28,8 @@ type world struct {
 	mu        sync.Mutex
 	sandboxes map[string]*sandboxFake // by sandbox id
 	connects  int
+	// block, if set, holds a creation up.
+	block func(context.Context)
 	// failConnect is returned by the next connects, one each.
 	failConnect []error
 	statuses    []backendv1.RuntimeStatus
@@ -74,7 +76,10 @@ type stream[T any] struct {
 
 func (s *stream[T]) Recv() (*T, error) { return s.next() }
 
-func (w *world) Connect(_ context.Context, req *backendv1.ConnectRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[backendv1.ConnectResponse], error) {
+func (w *world) Connect(ctx context.Context, req *backendv1.ConnectRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[backendv1.ConnectResponse], error) {
+	if w.block != nil && req.GetHandle() == nil {
+		w.block(ctx)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.connects++

@@ -183,5 +183,5 @@ func (r *Runtime) sandboxLost(gen *generation, cause error) {
 		r.log.Warn("not recreated", "error", err)
 		return
 	}
-	r.m.tasks.Go(r.connect)
+	r.goConnect()
 }

@@ -307,7 +307,7 @@ func (m *Manager) launch(rec Record) (*Runtime, error) {
 	if err := r.apply(lifecycle.EventConnect, "", nil); err != nil {
 		return nil, err
 	}
-	m.tasks.Go(r.connect)
+	r.goConnect()
 	return r, nil
 }
 

@@ -435,6 +435,31 @@ func TestStopLeavesNothingAndFreesTheSid(t *testing.T) {
 	})
 }
 
+func TestStoppingAStartWaitsForItsEndAndLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		m := start(t, w, newMemory())
+		defer m.Close()
+		w.block = func(ctx context.Context) {
+			<-ctx.Done()
+			time.Sleep(time.Second) // the provider makes the sandbox although nobody waits any more
+		}
+		v, _, err := m.Create(as(t, "p"), &runtimev1.CreateRuntimeRequest{Sid: "s1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got, err := m.Stop(as(t, "p"), v.GetId(), false); err != nil || got.GetStatus() != backendv1.RuntimeStatus_RUNTIME_STATUS_STOPPED {
+			t.Errorf("%v, %v", got, err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(w.sandboxes) != 0 {
+			t.Error("a sandbox is left")
+		}
+	})
+}
+
 func TestAFailedConnectLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -112,6 +112,12 @@ func (r *Runtime) close(ctx context.Context, keep bool) error {
 func (r *Runtime) closeSandbox(ctx context.Context, keep bool) error {
 	ctx, cancel := context.WithTimeout(ctx, r.m.opts.Waits.Close)
 	defer cancel()
+	r.mu.Lock()
+	end := r.endConnect
+	r.mu.Unlock()
+	if end != nil {
+		end()
+	}
 	gen := r.currentGeneration()
 	defer r.stop()
 	if gen != nil {

@@ -34,11 +34,13 @@ type Runtime struct {
 	// operate is held by what changes the sandbox as a whole: pause, resume, stop, adoption.
 	operate sync.Mutex
 
-	mu      sync.Mutex
-	rec     Record
-	gen     *generation
-	limit   *time.Timer
-	changed chan struct{} // closed and replaced at each change
+	mu    sync.Mutex
+	rec   Record
+	gen   *generation
+	limit *time.Timer
+	// endConnect ends a running creation and waits for its end; nil if there was none.
+	endConnect func()
+	changed    chan struct{} // closed and replaced at each change
 }
 
 func (m *Manager) newRuntime(rec Record) *Runtime {
