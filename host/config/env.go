@@ -12,9 +12,13 @@ import (
 // EnvPrefix begins the name of every variable that is read.
 const EnvPrefix = "OPENHANDS_RT_"
 
-// reservedEnv are the variables with the prefix that are no keys: the file to read, and what the CLI takes for itself.
+// reservedEnv are the variables with the prefix that are no keys: the file to read, what the CLI takes for itself, and what
+// openhands-rt sets in the processes that it starts (a daemon may run inside a sandbox of another).
 func reservedEnv() []string {
-	return []string{"OPENHANDS_RT_CONFIG", "OPENHANDS_RT_URL", "OPENHANDS_RT_KEY"}
+	return []string{
+		"OPENHANDS_RT_CONFIG", "OPENHANDS_RT_URL", "OPENHANDS_RT_KEY", "OPENHANDS_RT_RUNTIME",
+		"OPENHANDS_RT_GROUP", "OPENHANDS_RT_PLUGIN", "OPENHANDS_RT_LIFELINE", "OPENHANDS_RT_SANDBOX",
+	}
 }
 
 // leaves returns the path of every key that holds a value, not keys below maps.

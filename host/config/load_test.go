@@ -88,7 +88,7 @@ func TestTheLaterSourceWins(t *testing.T) {
 }
 
 func TestTheFileCanBeNamedByAVariable(t *testing.T) {
-	c, _ := load(t, Options{Environ: []string{"OPENHANDS_RT_CONFIG=" + write(t, "lease: 9s"), "OPENHANDS_RT_URL=x", "OPENHANDS_RT_KEY=y"}})
+	c, _ := load(t, Options{Environ: []string{"OPENHANDS_RT_CONFIG=" + write(t, "lease: 9s"), "OPENHANDS_RT_URL=x", "OPENHANDS_RT_KEY=y", "OPENHANDS_RT_RUNTIME=r", "OPENHANDS_RT_SANDBOX=s"}})
 	if c.Lease.Std() != 9*time.Second {
 		t.Errorf("lease %s", c.Lease)
 	}
