@@ -49,6 +49,7 @@ type sandbox struct {
 // trace is everything that one Connect stream said, in its order.
 type trace struct {
 	events []*backendv1.ConnectResponse
+	came   []time.Duration // of each event, since the stream was opened
 	err    error
 }
 
@@ -83,7 +84,7 @@ func follow(ctx context.Context, p *peer, req *backendv1.ConnectRequest) *trace 
 }
 
 func readConnect(stream grpc.ServerStreamingClient[backendv1.ConnectResponse], err error) *trace {
-	t := &trace{err: wire(err)}
+	t, opened := &trace{err: wire(err)}, time.Now()
 	for t.err == nil && len(t.events) < maxConnectEvents {
 		event, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -93,7 +94,7 @@ func readConnect(stream grpc.ServerStreamingClient[backendv1.ConnectResponse], e
 			t.err = wire(err)
 			return t
 		}
-		t.events = append(t.events, event)
+		t.events, t.came = append(t.events, event), append(t.came, time.Since(opened))
 	}
 	if t.err == nil {
 		t.err = rterr.New(rterr.LimitExceeded, "connect", "more than %d events", maxConnectEvents)

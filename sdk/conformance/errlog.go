@@ -65,9 +65,15 @@ func bareError(err error) string {
 	return fmt.Sprintf("%s without an ErrorDetail: %q", st.Code(), st.Message())
 }
 
-// madeHere reports whether this side's gRPC may have made the error itself: the call was given up, or the connection is gone.
+// madeHere reports whether this side's gRPC may have made the error itself: the call was given up, or the connection is gone or
+// was closed.
 func madeHere(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || status.Code(err) == codes.Unavailable
+	return ctx.Err() != nil || status.Code(err) == codes.Unavailable || errors.Is(err, closedHere())
+}
+
+// closedHere is what calls on a connection fail with that this side has closed.
+func closedHere() error {
+	return status.Error(codes.Canceled, "grpc: the client connection is closing")
 }
 
 func (b *bareErrors) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,

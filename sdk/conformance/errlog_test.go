@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -54,6 +55,7 @@ func TestErrorsOfThisSideAreNotCharged(t *testing.T) {
 	b.look(ended, "/M", status.Error(codes.Canceled, "context canceled"))
 	b.look(t.Context(), "/M", status.Error(codes.Unavailable, "connection refused"))
 	b.look(t.Context(), "/M", errors.New("no status at all"))
+	b.look(t.Context(), "/M", grpc.ErrClientConnClosing) //nolint:staticcheck // it is what calls still return
 	if got := b.list(); len(got) != 0 {
 		t.Errorf("charged: %q", got)
 	}
