@@ -60,7 +60,7 @@ func launch(ctx context.Context, spec Spec, sockets string, hostEnv []string, t 
 		Logger: hclog.NewNullLogger(),
 	})
 	// go-plugin's Start takes no context; the death of the process ends it.
-	release := context.AfterFunc(ctx, func() { _ = l.process.Kill(ctx) })
+	release := context.AfterFunc(ctx, func() { l.process.end(syscall.SIGKILL) })
 	defer release()
 	protocol, err := l.client.Client()
 	if err != nil {
@@ -130,15 +130,15 @@ func (l *processLink) end(patient context.Context, timing Timing) {
 		l.drain(patient, timing.Drain)
 	}
 	if patient.Err() != nil {
-		_ = l.process.Kill(patient)
+		l.process.end(syscall.SIGKILL)
 	}
 	released := make(chan struct{})
 	go func() { defer close(released); l.client.Kill() }() // waits without limit: not here
 	if !waitFor(l.process.exited, shutdownLimit) {
 		l.logger.Warn("the plugin does not stop, terminating it", "pid", l.process.processID())
-		l.process.signal(syscall.SIGTERM)
+		l.process.end(syscall.SIGTERM)
 		if !waitFor(l.process.exited, termLimit) {
-			_ = l.process.Kill(patient)
+			l.process.end(syscall.SIGKILL)
 			waitFor(l.process.exited, reapLimit)
 		}
 	}

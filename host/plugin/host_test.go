@@ -44,7 +44,8 @@ func TestNoPluginOutlivesItsHost(t *testing.T) {
 	for _, role := range []string{"plain", "foreign"} {
 		t.Run(role, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = []string{envRole + "=host", "PLUGIN_TEST_OF=" + role, envHostDir + "=" + shortDir(t), "PATH=" + os.Getenv("PATH")}
+			dir := shortDir(t)
+			cmd.Env = []string{envRole + "=host", "PLUGIN_TEST_OF=" + role, envHostDir + "=" + dir, "PATH=" + os.Getenv("PATH")}
 			cmd.Stderr = os.Stderr
 			out, err := cmd.StdoutPipe()
 			if err != nil {
@@ -68,6 +69,20 @@ func TestNoPluginOutlivesItsHost(t *testing.T) {
 			}
 			_ = cmd.Wait()
 			awaitPidfd(t, fd)
+			// The next host clears away what this one could not.
+			next := New(specFor("plain", ""), Options{RuntimeDir: dir})
+			if err := next.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := next.Client(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := next.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("sockets are left: %v", left)
+			}
 		})
 	}
 }

@@ -132,7 +132,7 @@ func TestProgramsThatCannotRun(t *testing.T) {
 	if s := r.await(t, Quarantined); !strings.Contains(s.LastError.Error(), "exec format error") {
 		t.Errorf("garbage: %v", s.LastError)
 	}
-	if left, _ := os.ReadDir(r.dir); len(left) > 0 {
+	if left := r.sockets(t); len(left) > 0 {
 		t.Errorf("folders are left: %v", left)
 	}
 }
@@ -159,36 +159,62 @@ func TestSpecErrors(t *testing.T) {
 
 func TestSocketBase(t *testing.T) {
 	short := filepath.Join(shortDir(t), "a", "b")
-	base, remove, err := socketBase(short)
-	if err != nil || base != short {
+	base, remove, err := socketBase(short, "backend")
+	if err != nil || filepath.Dir(base) != short || checkPrivate(base) != nil {
 		t.Fatalf("%q, %v", base, err)
 	}
-	remove()
-	if err := checkPrivate(base); err != nil {
-		t.Error(err)
+	if err := os.MkdirAll(filepath.Join(base, "plugin-dir1", "left"), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	long := filepath.Join(t.TempDir(), strings.Repeat("x", 80))
-	base, remove, err = socketBase(long)
-	if err != nil || len(base)+perLaunch > maxSocketDir || checkPrivate(base) != nil {
-		t.Errorf("%q, %v", base, err)
+	other, removeOther, err := socketBase(short, "other backend")
+	if err != nil || other == base {
+		t.Fatalf("%q, %v", other, err)
+	}
+	defer removeOther()
+	if left, _ := os.ReadDir(base); len(left) != 1 {
+		t.Error("another backend's folder was emptied")
+	}
+	if again, _, err := socketBase(short, "backend"); err != nil || again != base {
+		t.Errorf("%q, %v", again, err)
+	}
+	if left, _ := os.ReadDir(base); len(left) != 0 {
+		t.Errorf("what an earlier host left is still there: %v", left)
 	}
 	remove()
 	if _, err := os.Stat(base); !os.IsNotExist(err) {
 		t.Errorf("%s is left", base)
 	}
+}
+
+func TestLongSocketFolderIsReplaced(t *testing.T) {
+	long := filepath.Join(t.TempDir(), strings.Repeat("x", 80))
+	base, remove, err := socketBase(long, strings.Repeat("b", 200))
+	if err != nil || len(base)+perLaunch > maxSocketDir || checkPrivate(base) != nil {
+		t.Errorf("%q, %v", base, err)
+	}
+	remove()
+	if err := os.Remove(filepath.Dir(base)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSocketFolderMustBePrivate(t *testing.T) {
 	open := filepath.Join(shortDir(t), "open")
 	if err := os.Mkdir(open, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := socketBase(open); !rterr.Is(err, rterr.ConfigInvalid) {
-		t.Errorf("an open folder: %v", err)
-	}
-	link := filepath.Join(shortDir(t), "link")
-	if err := os.Symlink(short, link); err != nil {
+	file := filepath.Join(shortDir(t), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := socketBase(link); !rterr.Is(err, rterr.ConfigInvalid) {
-		t.Errorf("a link: %v", err)
+	link := filepath.Join(shortDir(t), "link")
+	if err := os.Symlink(shortDir(t), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{open, file, link} {
+		if _, _, err := socketBase(dir, "b"); !rterr.Is(err, rterr.ConfigInvalid) {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 }
 
@@ -225,7 +251,7 @@ func TestRestartLoopLeaksNothing(t *testing.T) {
 	if now := openFiles(t); now > files+3 { // the runtime may open one of its own
 		t.Errorf("%d open files, %d before", now, files)
 	}
-	if left, _ := os.ReadDir(r.dir); len(left) != 1 {
+	if left := r.sockets(t); len(left) != 1 {
 		t.Errorf("folders of sockets: %v", left)
 	}
 	for _, pid := range pids {
@@ -236,6 +262,16 @@ func TestRestartLoopLeaksNothing(t *testing.T) {
 	if s := r.Snapshot(); s.Starts != 21 || s.Failures != 20 {
 		t.Errorf("starts %d, failures %d", s.Starts, s.Failures)
 	}
+}
+
+// sockets are the folders of launches that are there.
+func (r *rig) sockets(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func (r *rig) currentProcess() *process {

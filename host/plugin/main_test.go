@@ -44,7 +44,9 @@ func playRole(role string) {
 	case "noise":
 		shout()
 	case "foreign":
-		foreignMain()
+		foreignMain(false)
+	case "deaf":
+		foreignMain(true)
 	case "host":
 		hostMain()
 	}
@@ -64,13 +66,21 @@ func shout() {
 	fmt.Fprint(os.Stdout, "a line without its end")
 }
 
-// foreignMain is a plugin made with go-plugin alone: it prints through go-plugin's streams and stays when it is told to go.
-func foreignMain() {
-	signal.Ignore(syscall.SIGTERM)
+// foreignMain is a plugin made with go-plugin alone: it prints through go-plugin's streams and stays when it is told to go, until
+// a signal comes, or for good.
+func foreignMain(deaf bool) {
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, syscall.SIGTERM)
+	stderr := os.Stderr // go-plugin replaces it
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: serve.Handshake(), VersionedPlugins: serve.Plugins(&testBackend{}), GRPCServer: goplugin.DefaultGRPCServer,
 	})
-	select {}
+	if deaf {
+		select {}
+	}
+	<-terms
+	fmt.Fprintln(stderr, "told to go by SIGTERM")
+	os.Exit(0)
 }
 
 // testBackend does to itself what the test's config or call asks for.

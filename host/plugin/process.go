@@ -228,13 +228,22 @@ func (p *process) Wait(ctx context.Context) error {
 	}
 }
 
-// Kill ends the process group at once; a process that has not started yet will not live.
+// Kill is go-plugin's last resort. A plugin that knows SIGTERM gets its chance first; returns when the process is gone, or at the
+// latest after termLimit.
 func (p *process) Kill(context.Context) error {
+	p.end(syscall.SIGTERM)
+	if !waitFor(p.exited, termLimit) {
+		p.end(syscall.SIGKILL)
+	}
+	return nil
+}
+
+// end signals the process group as the host's decision; a process that has not started yet will not live.
+func (p *process) end(sig syscall.Signal) {
 	p.mu.Lock()
 	p.killed = p.killed || !p.reaped
 	p.mu.Unlock()
-	p.signal(syscall.SIGKILL)
-	return nil
+	p.signal(sig)
 }
 
 // Stdout is the handshake line, then nothing until the process ends.

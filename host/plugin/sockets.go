@@ -1,6 +1,9 @@
 package plugin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,29 +12,51 @@ import (
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
-// perLaunch is the room that go-plugin's folder of one launch takes after the base: "/plugin-dir" and a random number.
-const perLaunch = len("/plugin-dir") + 10
+const (
+	// perBackend is the room of a backend's folder: a slash and a digest of its name, which may be long.
+	perBackend = 1 + 8
+	// perLaunch is the room that go-plugin's folder of one launch takes in it: "/plugin-dir" and a random number.
+	perLaunch = len("/plugin-dir") + 10
+)
 
-// socketBase returns a folder of mode 0700 that only this user owns, under which a socket's path is short enough: dir, or a new
-// one in the system's temporary folder if dir is too long. remove deletes the latter.
-func socketBase(dir string) (base string, remove func(), err error) {
-	if len(dir)+perLaunch > maxSocketDir {
-		base, err := os.MkdirTemp("/tmp", "ohrt-")
-		if err != nil {
-			return "", nil, rterr.Wrap(rterr.Internal, "make a folder for sockets", err)
-		}
-		return base, func() { _ = os.RemoveAll(base) }, nil
-	}
+// socketBase returns an empty folder of mode 0700 that only this user owns, in which a socket's path is short enough: a
+// backend's own in dir, or in a folder under /tmp if dir is too long. remove deletes it. What an earlier host left there when it
+// was killed is gone.
+func socketBase(dir, backend string) (base string, remove func(), err error) {
+	const op = "make the folder for sockets"
 	if dir, err = filepath.Abs(dir); err != nil {
-		return "", nil, rterr.Wrap(rterr.ConfigInvalid, "find the folder for sockets", err)
+		return "", nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, rterr.Wrap(rterr.ConfigInvalid, "make the folder for sockets", err)
+	if len(dir)+perBackend+perLaunch > maxSocketDir {
+		// Always the same one for dir, so that it is found again after a crash.
+		dir = "/tmp/ohrt-" + digestOf(dir)
 	}
-	if err := checkPrivate(dir); err != nil {
-		return "", nil, rterr.Wrap(rterr.ConfigInvalid, "use the folder for sockets", err)
+	base = filepath.Join(dir, digestOf(backend))
+	for _, d := range []string{dir, base} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return "", nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
+		}
+		if err := checkPrivate(d); err != nil {
+			return "", nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
+		}
 	}
-	return dir, func() {}, nil
+	if err := empty(base); err != nil {
+		return "", nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
+	}
+	return base, func() { _ = os.RemoveAll(base) }, nil
+}
+
+func digestOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:4])
+}
+
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 func checkPrivate(dir string) error {

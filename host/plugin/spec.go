@@ -90,7 +90,7 @@ func orDefault[T comparable](v, def T) T {
 func (s Spec) withDefaults() Spec {
 	s.Timing = s.Timing.withDefaults()
 	s.Restart = s.Restart.withDefaults(s.Address != "")
-	if len(s.Config) == 0 {
+	if len(s.Config) == 0 || string(s.Config) == "null" {
 		s.Config = []byte("{}")
 	}
 	s.SHA256 = strings.ToLower(strings.TrimPrefix(s.SHA256, "sha256:"))

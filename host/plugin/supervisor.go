@@ -15,9 +15,11 @@ import (
 
 // Options are what a Supervisor takes from the host.
 type Options struct {
-	// Logger is required; the plugin's own lines appear under its name.
+	// Logger is named for the component ("plugin"); what a plugin writes appears under it by the backend's name ("plugin.local"),
+	// and that name's level is what the plugin is asked to log at. Nil means none.
 	Logger hclog.Logger
-	// RuntimeDir holds the plugins' sockets: made with mode 0700, replaced by a shorter one where its path is too long.
+	// RuntimeDir holds the plugins' sockets, a folder for each backend: made with mode 0700, replaced by a shorter one under /tmp
+	// where its path is too long. What an earlier host left in the backend's folder is removed: one host at a time uses it.
 	RuntimeDir string
 	// HostEnv is the environment that plugins may inherit from; nil means the process's.
 	HostEnv []string
@@ -91,7 +93,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	if err := s.spec.validate(); err != nil {
 		return err
 	}
-	sockets, remove, err := socketBase(s.opts.RuntimeDir)
+	sockets, remove, err := socketBase(s.opts.RuntimeDir, s.spec.Backend)
 	if err != nil {
 		return err
 	}

@@ -307,14 +307,23 @@ func TestHangIsFoundAndEnded(t *testing.T) {
 }
 
 func TestForeignPluginThatWillNotGo(t *testing.T) {
-	r := started(t, specFor("foreign", ""))
-	r.ask(t, "print")
-	r.log.await(t, "printed through go-plugin")
-	pid := r.Snapshot().PID
-	if err := r.Stop(t.Context()); err != nil {
-		t.Error(err)
+	for role, status := range map[string]string{"foreign": "exit status 0", "deaf": "signal: killed"} {
+		t.Run(role, func(t *testing.T) {
+			r := started(t, specFor(role, ""))
+			r.ask(t, "print")
+			r.log.await(t, "printed through go-plugin")
+			p := r.currentProcess()
+			if err := r.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := p.exitStatus(); got != status {
+				t.Errorf("ended with %q, want %q", got, status)
+			}
+			if role == "foreign" {
+				r.log.await(t, "told to go by SIGTERM")
+			}
+		})
 	}
-	awaitGone(t, pid)
 }
 
 func TestStopWithoutPatience(t *testing.T) {

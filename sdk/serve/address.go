@@ -73,7 +73,10 @@ func (m *program) serveOn(ctx context.Context, listener net.Listener, opts []grp
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
 	stop(stopCtx, b.gate, server, logger)
-	return <-failed
+	if err := <-failed; !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
+		return err
+	}
+	return nil
 }
 
 // listen opens address. A unix socket lies in a folder that only this user may enter, made if need be; TCP is loopback alone
