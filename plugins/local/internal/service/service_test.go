@@ -403,10 +403,11 @@ func TestWatchStatus(t *testing.T) {
 	out := &stream[backendv1.WatchStatusResponse]{ctx: t.Context()}
 	out.on = func(m *backendv1.WatchStatusResponse) error {
 		phases = append(phases, strings.TrimPrefix(m.GetPhase().String(), "PHASE_"))
+		first := len(phases) == 1
 		go func() { // The next change, once this one was told.
 			h := c.GetHandle()
 			switch {
-			case m.GetPhase() == backendv1.Phase_PHASE_RUNNING && len(phases) == 1:
+			case m.GetPhase() == backendv1.Phase_PHASE_RUNNING && first:
 				_, _ = b.Pause(context.Background(), &backendv1.PauseRequest{Handle: h, AgentCredential: credential})
 			case m.GetPhase() == backendv1.Phase_PHASE_PAUSED:
 				_, _ = b.Resume(context.Background(), &backendv1.ResumeRequest{Handle: h, AgentCredential: credential})
@@ -739,6 +740,3 @@ func FuzzDecodeHandle(f *testing.F) {
 		}
 	})
 }
-
-// runWalk is the whole life of a sandbox as somebody without cgroups.
-func runWalk() error { return nil }
