@@ -11,9 +11,16 @@ import (
 	"time"
 
 	"github.com/openhands-rt/openhands-rt/cmd/openhands-rt/internal/cli"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/boot"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	// The agent lives in every sandbox: nothing else of this binary is started for it.
+	if len(os.Args) > 1 && os.Args[1] == "agent" {
+		os.Exit(boot.Main(os.Args[2:]))
+	}
+	os.Exit(run())
+}
 
 func run() int {
 	signals := make(chan os.Signal, 8)

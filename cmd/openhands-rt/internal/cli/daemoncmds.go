@@ -6,9 +6,10 @@ import (
 
 // daemonCommands are those about the daemon itself and this binary.
 func (a *app) daemonCommands() []*cobra.Command {
-	return []*cobra.Command{a.pluginsCommand(), a.statesCommand(), a.versionCommand()}
+	return []*cobra.Command{a.serveCommand(), a.configCommand(), a.pluginsCommand(), a.statesCommand(), a.versionCommand()}
 }
 
 func (a *app) pluginsCommand() *cobra.Command {
-	return parent("plugins", "See and verify plugins", "  openhands-rt plugins ls", a.pluginsLs())
+	return parent("plugins", "See and verify plugins", "  openhands-rt plugins ls\n  openhands-rt plugins verify ./openhands-rt-plugin-local",
+		a.pluginsLs(), a.pluginsVerify())
 }

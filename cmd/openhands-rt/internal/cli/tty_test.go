@@ -38,7 +38,7 @@ func TestTTYSizeInputAndRestore(t *testing.T) {
 	h := hosttest.New(t)
 	h.Add("r-1", "")
 	c := newCommand(t, h, "exec", "-r", "r-1", "-it", "--", "bash", "--norc", "-c",
-		`stty size; trap 'stty size' WINCH; read line; echo "got $line"; read line; exit 5`)
+		`stty size; read line; echo "got $line"; until [ "$(stty size)" = "44 122" ]; do sleep 0.01; done; echo resized; read line; exit 5`)
 	user, tty := onTerminal(t, c)
 	before, err := term.GetState(int(tty.Fd()))
 	if err != nil {
@@ -52,7 +52,7 @@ func TestTTYSizeInputAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.signal(syscall.SIGWINCH)
-	c.out.wait(t.Context(), "44 122")
+	c.out.wait(t.Context(), "resized")
 	typeIn(t, user, "\r")
 	if r := <-done; r.code != 5 {
 		t.Errorf("%+v", r)

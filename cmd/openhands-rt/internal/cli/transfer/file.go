@@ -37,7 +37,8 @@ func (c *Client) UploadFile(ctx context.Context, local, remote string) error {
 	u := &upload{c: c, file: f, size: info.Size(), hash: newHashing(), query: url.Values{
 		"path": {remote}, "upload": {"cli-" + strings.ToLower(rand.Text())},
 	}}
-	if _, err := retry.Do(ctx, c.Reconnect, c.Transient, func() (struct{}, error) { return struct{}{}, u.try(ctx) }); err != nil {
+	again := func(err error) bool { return c.Transient(err) || misplaced(err) }
+	if _, err := retry.Do(ctx, c.Reconnect, again, func() (struct{}, error) { return struct{}{}, u.try(ctx) }); err != nil {
 		return err
 	}
 	_, err = retry.Do(ctx, c.Reconnect, c.Transient, func() (struct{}, error) { return struct{}{}, u.final(ctx, info.Mode().Perm()) })
@@ -90,6 +91,13 @@ func (u *upload) failed(err error, moved bool) error {
 		return retry.Moved(err)
 	}
 	return err
+}
+
+// misplaced reports whether the other side stands elsewhere than it said: bytes of a request that was cut had still been on
+// their way. It is asked again.
+func misplaced(err error) bool {
+	e, ok := errors.AsType[*rterr.Error](err)
+	return ok && e.Reason == rterr.IllegalState && e.Evidence["upload_offset"] != ""
 }
 
 // offset asks how much has arrived; nothing needs to be asked before the first try.
