@@ -110,7 +110,7 @@ func (s *sink) notePanic(e *entry) {
 	}
 	e.level = hclog.Error
 	if room := panicSize - s.panicText.Len(); room > 0 {
-		s.panicText.WriteString(e.text[:min(len(e.text), room)])
+		s.panicText.WriteString(head(e.text, room))
 		s.panicText.WriteByte('\n')
 	}
 }
@@ -119,7 +119,7 @@ func (s *sink) output() Output {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Output{
-		Lines: s.tail.last(len(s.tail.lines), tailSize), Panic: s.panicText.String(), DroppedLines: s.lines, DroppedBytes: s.bytes,
+		Lines: append([]string(nil), s.tail.lines()...), Panic: s.panicText.String(), DroppedLines: s.lines, DroppedBytes: s.bytes,
 	}
 }
 
@@ -127,7 +127,7 @@ func (s *sink) evidence() (lines, panicText string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	panicText = s.panicText.String()
-	return strings.Join(s.tail.last(evidenceLines, evidenceSize), "\n"), panicText[:min(len(panicText), evidenceSize)]
+	return strings.Join(s.tail.last(evidenceLines, evidenceSize), "\n"), head(panicText, evidenceSize)
 }
 
 // readLines calls take for each line of r, without its end, until r ends. A line longer than maxLine is cut, and cut says by how

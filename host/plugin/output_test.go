@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -133,22 +134,32 @@ func TestTailKeepsTheLastBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var tl tail
 		var all []string
-		for _, n := range rapid.SliceOfN(rapid.IntRange(0, tailSize/3), 1, 40).Draw(t, "sizes") {
-			line := strings.Repeat("x", n)
+		for _, n := range rapid.SliceOfN(rapid.OneOf(rapid.IntRange(0, 50), rapid.IntRange(0, tailSize/3)), 1, 60).Draw(t, "sizes") {
+			line := strings.Repeat(string(rune('a'+len(all)%26))+"é", n/3)
 			all = append(all, line)
 			tl.add(line)
 		}
-		if tl.size > tailSize+1 || len(tl.lines) == 0 {
-			t.Fatalf("size %d, %d lines", tl.size, len(tl.lines))
+		lines := tl.lines()
+		size := len(strings.Join(lines, "\n")) + 1
+		if size != tl.size || size > tailSize+1 || len(lines) == 0 || len(tl.kept) > 2*len(lines)+1 {
+			t.Fatalf("size %d of %d, %d lines in %d", size, tl.size, len(lines), len(tl.kept))
 		}
-		for i, line := range tl.lines {
-			if line != all[len(all)-len(tl.lines)+i] {
-				t.Fatalf("line %d is not the one", i)
-			}
+		if !slices.Equal(lines, all[len(all)-len(lines):]) {
+			t.Fatal("these are not the last lines")
+		}
+		if more := len(all) - len(lines); more > 0 && size+len(all[more-1])+1 <= tailSize {
+			t.Fatal("a line was dropped that would fit")
 		}
 		last := tl.last(evidenceLines, evidenceSize)
-		if len(last) > evidenceLines || len(strings.Join(last, "\n")) > evidenceSize {
-			t.Fatalf("%d lines, %d bytes", len(last), len(strings.Join(last, "\n")))
+		text := strings.Join(last, "\n")
+		if len(last) == 0 || len(last) > evidenceLines || len(text) > evidenceSize {
+			t.Fatalf("%d lines, %d bytes", len(last), len(text))
+		}
+		if len(last) < min(evidenceLines, len(lines)) && len(text) < evidenceSize-2 {
+			t.Fatalf("only %d bytes in %d lines", len(text), len(last))
+		}
+		if !utf8.ValidString(text) {
+			t.Fatalf("not UTF-8: %q", text)
 		}
 	})
 }

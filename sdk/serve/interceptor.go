@@ -68,8 +68,10 @@ func (g *guard) recovered(ctx context.Context, method string, do func(context.Co
 		}
 		stack := stackBelowPanic(string(debug.Stack()))
 		g.logger.Error("panic in a call", "method", path.Base(method), "panic", fmt.Sprint(r), "stack", stack)
-		err = rterr.New(rterr.Internal, "", "the plugin panicked: %v", r).
-			With("stack", stack[:min(len(stack), stackTop)]).WithRan(rterr.RanUnknown)
+		// What travels is UTF-8; a panic's value may be anything, and the cut may fall into a character.
+		valid := func(s string) string { return strings.ToValidUTF8(s, "?") }
+		err = rterr.New(rterr.Internal, "", "the plugin panicked: %s", valid(fmt.Sprint(r))).
+			With("stack", valid(stack[:min(len(stack), stackTop)])).WithRan(rterr.RanUnknown)
 	}()
 	return do(ctx)
 }

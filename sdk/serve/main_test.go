@@ -85,5 +85,5 @@ func (b *testBackend) WatchStatus(_ *backendv1.WatchStatusRequest, out grpc.Serv
 }
 
 func (b *testBackend) Execute(*backendv1.ExecuteRequest, grpc.ServerStreamingServer[agentv1.ActionEvent]) error {
-	panic(errors.New("boom in a stream"))
+	panic(errors.New("boom in a stream\xff"))
 }
