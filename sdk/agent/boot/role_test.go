@@ -6,12 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -336,5 +339,163 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	must(t, Run(ctx, cfg))
 	if _, err := os.Lstat(cfg.Socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// severed is a way to the agent that can be cut.
+func severed(t *testing.T, path string) (address string, cut func()) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var mu sync.Mutex
+	var conns []net.Conn
+	var wg sync.WaitGroup
+	join := func(dst, src net.Conn) {
+		_, _ = io.Copy(dst, src)
+		_ = dst.Close()
+		_ = src.Close()
+	}
+	wg.Go(func() {
+		for {
+			down, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("unix", path)
+			if err != nil {
+				_ = down.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, down, up)
+			mu.Unlock()
+			wg.Go(func() { join(up, down) })
+			wg.Go(func() { join(down, up) })
+		}
+	})
+	cut = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		conns = nil
+	}
+	t.Cleanup(func() {
+		_ = ln.Close()
+		cut()
+		wg.Wait()
+	})
+	return "http://" + ln.Addr().String(), cut
+}
+
+// TestOutputIsWholeOverCuts counts lines over a connection that is cut again and again, attaching from the offset that was seen.
+func TestOutputIsWholeOverCuts(t *testing.T) {
+	r, err := begin(t, roleConfig(t))
+	must(t, err)
+	address, cut := severed(t, r.cfg.Socket)
+	c, err := client.New(client.Config{Address: address, Credential: secret})
+	must(t, err)
+	defer c.Close()
+	req := process(t, "sh", "-c", "seq 1 200000")
+	s, err := c.Execute(t.Context(), req)
+	must(t, err)
+	var out strings.Builder
+	cuts, observations := 0, 0
+	for observations == 0 {
+		ev, err := s.Recv()
+		if err != nil {
+			if !rterr.Is(err, rterr.Network) {
+				t.Fatal(err)
+			}
+			_ = s.Close()
+			s, err = c.Attach(t.Context(), &agentv1.AttachRequest{ActionId: req.Action.Id, From: []*agentv1.OutputCursor{
+				{Channel: agentv1.Channel_CHANNEL_STDOUT, Offset: uint64(out.Len())},
+			}})
+			must(t, err)
+			continue
+		}
+		if o := ev.GetOutput(); o != nil {
+			if o.GetOffset() != uint64(out.Len()) {
+				t.Fatalf("a piece at %d, want %d", o.GetOffset(), out.Len())
+			}
+			out.Write(o.GetData())
+			if out.Len() > (cuts+1)*200_000 && cuts < 4 {
+				cuts++
+				cut()
+			}
+		}
+		if ev.GetObservation() != nil {
+			observations++
+		}
+	}
+	must(t, s.Close())
+	var want strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintln(&want, i+1)
+	}
+	if out.String() != want.String() || cuts < 2 {
+		t.Errorf("%d bytes over %d cuts, want %d", out.Len(), cuts, want.Len())
+	}
+}
+
+// TestRunAndInput drives the persistent shell, and a process that reads its input.
+func TestRunAndInput(t *testing.T) {
+	r, err := begin(t, roleConfig(t))
+	must(t, err)
+	c := r.client(t)
+	for _, command := range []string{"cd / && X=kept", `echo "$PWD $X"`} {
+		a, err := action.New(action.KindRun, action.Run{Command: command}, 0)
+		must(t, err)
+		s, err := c.Execute(t.Context(), &agentv1.ExecuteRequest{Action: a})
+		must(t, err)
+		_, obs := output(t, s)
+		if obs.GetExitCode() != 0 || command[0] == 'e' && !bytes.Contains(obs.Payload, []byte("/ kept")) {
+			t.Errorf("%s: %v", command, obs)
+		}
+	}
+	a, err := action.New(action.KindProcess, action.Process{Argv: []string{"cat"}, Stdin: true}, 0)
+	must(t, err)
+	s, err := c.Execute(t.Context(), &agentv1.ExecuteRequest{Action: a})
+	must(t, err)
+	for range 2 { // a piece that was taken is skipped
+		in, err := c.Input(t.Context(), &agentv1.InputRequest{ActionId: a.Id, Data: []byte("typed")})
+		must(t, err)
+		if in.NextOffset != 5 {
+			t.Error(in)
+		}
+	}
+	_, err = c.Input(t.Context(), &agentv1.InputRequest{ActionId: a.Id, Offset: 5, Close: true})
+	must(t, err)
+	if out, _ := output(t, s); out != "typed" {
+		t.Errorf("%q", out)
+	}
+	frozen(t, c)
+}
+
+// frozen checks that a frozen sandbox stands still and goes on after it was thawed.
+func frozen(t *testing.T, c *client.Client) {
+	t.Helper()
+	a, err := action.New(action.KindProcess, action.Process{Argv: []string{"cat"}, Stdin: true}, 0)
+	must(t, err)
+	s, err := c.Execute(t.Context(), &agentv1.ExecuteRequest{Action: a})
+	must(t, err)
+	_, err = c.Freeze(t.Context(), &agentv1.FreezeRequest{})
+	must(t, err)
+	info, err := c.Info(t.Context())
+	must(t, err)
+	if !info.Frozen || info.Running != 1 {
+		t.Errorf("%v", info)
+	}
+	_, err = c.Execute(t.Context(), process(t, "true"))
+	if e := rterr.From(err); e == nil || e.Reason != rterr.SandboxPaused || e.Ran != rterr.RanNo {
+		t.Errorf("%v", err)
+	}
+	_, err = c.Input(t.Context(), &agentv1.InputRequest{ActionId: a.Id, Data: []byte("later"), Close: true})
+	must(t, err)
+	_, err = c.Thaw(t.Context(), &agentv1.ThawRequest{})
+	must(t, err)
+	if out, _ := output(t, s); out != "later" {
+		t.Errorf("%q", out)
 	}
 }

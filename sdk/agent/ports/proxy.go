@@ -122,6 +122,7 @@ func split(u *url.URL) (uint16, *url.URL, error) {
 func rewrite(r *httputil.ProxyRequest) {
 	port, _ := r.In.Context().Value(portKey{}).(uint16)
 	r.Out.URL.Scheme, r.Out.URL.Host = "http", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // byte for byte: what it means is the sandbox's business
 	// What names the way to here is forwarded; what opens it is not.
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "Forwarded"} {
 		if values, ok := r.In.Header[name]; ok {
