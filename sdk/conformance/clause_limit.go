@@ -62,7 +62,7 @@ func limitPids(ctx context.Context, c *check) error {
 	return nil
 }
 
-// busyFor spins for about two seconds by the clock and prints real, user and system time.
+// busyFor spins for two to three seconds by the clock and prints real, user and system time.
 const busyFor = `TIMEFORMAT='%R %U %S'; time { end=$((SECONDS+3)); while [ $SECONDS -lt $end ]; do :; done; }`
 
 func limitCPU(ctx context.Context, c *check) error {

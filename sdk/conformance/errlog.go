@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -68,7 +69,13 @@ func bareError(err error) string {
 // madeHere reports whether this side's gRPC may have made the error itself: the call was given up, or the connection is gone or
 // was closed.
 func madeHere(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || status.Code(err) == codes.Unavailable || errors.Is(err, closedHere())
+	return ctx.Err() != nil || status.Code(err) == codes.Unavailable || errors.Is(err, closedHere()) || outOfTime(ctx, err)
+}
+
+// outOfTime reports whether a call ended by its deadline, which the other side may notice a moment before this one.
+func outOfTime(ctx context.Context, err error) bool {
+	deadline, has := ctx.Deadline()
+	return has && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < deadlineSkew
 }
 
 // closedHere is what calls on a connection fail with that this side has closed.

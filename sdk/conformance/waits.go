@@ -22,6 +22,8 @@ const (
 	pauseSeen   = 1200 * time.Millisecond
 	// heartbeatLimit is the 15 s of the contract and a margin for a loaded machine.
 	heartbeatLimit = 15*time.Second + 5*time.Second
+	// deadlineSkew is how much earlier than this side a plugin may see a deadline pass.
+	deadlineSkew = time.Second
 	// shortTimeout is the hard timeout of the actions that are made to run into it.
 	shortTimeout = time.Second
 )

@@ -176,8 +176,8 @@ func (set *settings) open(ctx context.Context, id string) (*sandbox, error) {
 	defer agent.Close()
 	info, err := agent.Info(ctx)
 	switch {
-	case rterr.Is(err, rterr.Network) && ctx.Err() == nil:
-		return nil, gone // the socket's owner is dead: of its own accord, or because its lease ended
+	case rterr.Is(err, rterr.Network, rterr.Unavailable) && ctx.Err() == nil:
+		return nil, gone // the agent is stopping, or the socket's owner is dead: of its own accord, or because its lease ended
 	case err != nil:
 		return nil, err
 	case info.GetNonce() != sb.Nonce:
