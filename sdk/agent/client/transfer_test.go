@@ -26,16 +26,31 @@ import (
 const large = 100 << 20
 
 // noise is a source of n bytes that needs no memory; the same seed gives the same bytes at every offset.
-type noise struct{ n int64 }
+type noise struct {
+	n     int64
+	table *[noiseTable]byte
+}
+
+const noiseTable = 1 << 16
+
+func makeNoise(n int64) noise {
+	s := noise{n, new([noiseTable]byte)}
+	for i := range s.table {
+		s.table[i] = byte(i*31 ^ i>>8)
+	}
+	return s
+}
 
 func (s noise) ReadAt(p []byte, off int64) (int, error) {
 	if off >= s.n {
 		return 0, io.EOF
 	}
 	p = p[:min(int64(len(p)), s.n-off)]
-	for i := range p {
-		at := off + int64(i)
-		p[i] = byte(at*31 ^ at>>8 ^ at>>17)
+	for done := 0; done < len(p); { // each block is the table, turned by the block's number
+		at := off + int64(done)
+		block, inside := at/noiseTable, at%noiseTable
+		from := (inside + block*131) % noiseTable
+		done += copy(p[done:min(len(p), done+int(noiseTable-inside))], s.table[from:])
 	}
 	var err error
 	if off+int64(len(p)) == s.n {
@@ -80,9 +95,9 @@ func TestUploadAndDownloadOfEverySize(t *testing.T) {
 	for _, size := range []int64{0, 1, 4095, 1 << 20, 1<<20 + 1, 4 << 20, 9<<20 + 17} {
 		for _, how := range []string{"at", "stream"} {
 			t.Run(fmt.Sprintf("%s %d", how, size), func(t *testing.T) {
-				want := sumOf(t, noise{size}.reader())
+				want := sumOf(t, makeNoise(size).reader())
 				o := client.UploadOptions{Path: "f", Size: size, Mode: 0o640}
-				src := io.Reader(noise{size}.reader())
+				src := io.Reader(makeNoise(size).reader())
 				if how == "stream" {
 					src = io.MultiReader(src)
 				}
@@ -117,13 +132,13 @@ func TestLargeUploadSurvivesCuts(t *testing.T) {
 			a := start(t)
 			proxy := newCutter(t, a.path, 30<<20, 1<<20, 40<<20, 100, 5<<20)
 			c := dial(t, proxy.address(), credential)
-			src := io.Reader(noise{large}.reader())
+			src := io.Reader(makeNoise(large).reader())
 			if how == "stream" {
 				src = io.MultiReader(src)
 			}
 			up, err := c.Upload(t.Context(), client.UploadOptions{Path: "big", Size: large}, src)
 			mustNot(t, err)
-			if want := sumOf(t, noise{large}.reader()); up.SHA256 != want || sumOfFile(t, filepath.Join(a.dir, "big")) != want {
+			if want := sumOf(t, makeNoise(large).reader()); up.SHA256 != want || sumOfFile(t, filepath.Join(a.dir, "big")) != want {
 				t.Error("other content")
 			}
 			if proxy.cuts.Load() < 3 {
@@ -138,7 +153,7 @@ func TestLargeDownloadSurvivesCuts(t *testing.T) {
 	a := start(t)
 	f, err := os.Create(filepath.Join(a.dir, "big"))
 	mustNot(t, err)
-	_, err = io.Copy(f, noise{large}.reader())
+	_, err = io.Copy(f, makeNoise(large).reader())
 	mustNot(t, errors.Join(err, f.Close()))
 	proxy := newCutter(t, a.path, 30<<20, 1<<20, 40<<20, 100)
 	c := dial(t, proxy.address(), credential)
@@ -146,7 +161,7 @@ func TestLargeDownloadSurvivesCuts(t *testing.T) {
 	var done, total int64
 	down, err := c.Download(t.Context(), client.DownloadOptions{Path: "big", Progress: func(d, n int64) { done, total = d, n }}, h)
 	mustNot(t, err)
-	if want := sumOf(t, noise{large}.reader()); down.SHA256 != want || hex.EncodeToString(h.Sum(nil)) != want {
+	if want := sumOf(t, makeNoise(large).reader()); down.SHA256 != want || hex.EncodeToString(h.Sum(nil)) != want {
 		t.Error("other content")
 	}
 	if done != large || total != large || proxy.cuts.Load() < 3 {
@@ -179,7 +194,7 @@ func TestUploadGoesOnInAnotherProcess(t *testing.T) {
 			place := func(_ *server.Config, f *files.Config) { f.Workspace, f.StateDir = dir, state }
 			a := start(t, place)
 			o := client.UploadOptions{Path: "f", ID: "up-1", Size: size}
-			_, err := a.client(t).Upload(t.Context(), o, failing{noise{size}, half})
+			_, err := a.client(t).Upload(t.Context(), o, failing{makeNoise(size), half})
 			if err == nil {
 				t.Fatal("it did not stop")
 			}
@@ -194,12 +209,12 @@ func TestUploadGoesOnInAnotherProcess(t *testing.T) {
 					sent = done
 				}
 			}
-			up, err := a.client(t).Upload(t.Context(), o, noise{size}.reader())
+			up, err := a.client(t).Upload(t.Context(), o, makeNoise(size).reader())
 			mustNot(t, err)
 			if sent < half/2 {
 				t.Errorf("began again at %d", sent)
 			}
-			if want := sumOf(t, noise{size}.reader()); up.SHA256 != want || sumOfFile(t, filepath.Join(dir, "f")) != want {
+			if want := sumOf(t, makeNoise(size).reader()); up.SHA256 != want || sumOfFile(t, filepath.Join(dir, "f")) != want {
 				t.Error("other content")
 			}
 			noTemps(t, dir)
@@ -229,20 +244,20 @@ func TestHashMismatchThrowsTheFileAway(t *testing.T) {
 	a := start(t)
 	mustNot(t, os.WriteFile(filepath.Join(a.dir, "f"), []byte("old"), 0o600))
 	o := client.UploadOptions{Path: "f", ID: "up-1", Size: size}
-	_, err := a.client(t).Upload(t.Context(), o, failing{corrupting{noise{size}}, half}) // other bytes than the second time
+	_, err := a.client(t).Upload(t.Context(), o, failing{corrupting{makeNoise(size)}, half}) // other bytes than the second time
 	if err == nil {
 		t.Fatal("it did not stop")
 	}
-	_, err = a.client(t).Upload(t.Context(), o, noise{size}.reader())
+	_, err = a.client(t).Upload(t.Context(), o, makeNoise(size).reader())
 	e := wantReason(t, err, rterr.Integrity)
-	if e.Evidence["sha256_expected"] != sumOf(t, noise{size}.reader()) || e.Evidence["sha256_arrived"] == "" {
+	if e.Evidence["sha256_expected"] != sumOf(t, makeNoise(size).reader()) || e.Evidence["sha256_arrived"] == "" {
 		t.Errorf("%v", e.Evidence)
 	}
 	if raw, _ := os.ReadFile(filepath.Join(a.dir, "f")); string(raw) != "old" {
 		t.Error("the old file was touched")
 	}
 	noTemps(t, a.dir)
-	_, err = a.client(t).Upload(t.Context(), o, noise{size}.reader()) // from the start
+	_, err = a.client(t).Upload(t.Context(), o, makeNoise(size).reader()) // from the start
 	mustNot(t, err)
 }
 
@@ -415,7 +430,7 @@ func TestUploadArchiveThatIsRefusedLetsGoOfItsSource(t *testing.T) {
 			wrote <- err
 			return
 		}
-		_, err := io.Copy(w, noise{1 << 30}.reader())
+		_, err := io.Copy(w, makeNoise(1<<30).reader())
 		wrote <- err
 	}()
 	err := a.client(t).UploadArchive(t.Context(), "dst", pr)

@@ -149,10 +149,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx until the tree is dead
 	defer cancel()
 	web := s.webServer(base)
+	s.lease.start(s.cfg.Lease) // before the first request, which may ask for it
+	defer s.lease.stop()
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(ln) }()
-	s.lease.start(s.cfg.Lease)
-	defer s.lease.stop()
 
 	var cause error
 	select {
