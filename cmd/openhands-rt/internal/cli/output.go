@@ -120,7 +120,7 @@ func (o *output) failed(obs *agentv1.Observation) (int, error) {
 	case obs.GetOutcome() == agentv1.Outcome_OUTCOME_LOST:
 		return 0, rterr.From(err).WithRan(rterr.RanUnknown)
 	case rterr.Is(err, rterr.NotFound):
-		o.x.a.say(err)
+		o.x.a.say(noSuch(err))
 		return codeNoSuch, nil
 	case rterr.Is(err, rterr.PermissionDenied):
 		o.x.a.say(err)
@@ -128,6 +128,12 @@ func (o *output) failed(obs *agentv1.Observation) (int, error) {
 	default:
 		return 0, err
 	}
+}
+
+// noSuch gives a program or folder that is not there the remedy that fits it.
+func noSuch(err error) error {
+	e := *rterr.From(err)
+	return e.WithRemedy("check the name, and that it is installed in the sandbox; no shell is involved: for shell words use `sh -c`")
 }
 
 // signalOf is the signal that ended a process, 0 for none.

@@ -94,6 +94,9 @@ func (d *Daemon) Explain(op string, err error) error {
 		return rterr.New(rterr.Unauthenticated, op, "the daemon at %s does not accept the key from %s", a.URL, a.KeySource).
 			WithRemedy("use the key of that daemon: --key-file, " + EnvKeyFile + " or " + EnvKey).WithRan(rterr.RanNo).WithCause(err)
 	}
+	if e, ok := errors.AsType[*rterr.Error](err); ok && strings.HasPrefix(e.Error(), op+": ") {
+		return err // the daemon calls the operation by the same name
+	}
 	return rterr.Wrap(rterr.Network, op, err)
 }
 

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -216,7 +219,7 @@ func (a *act) wait(channels map[agentv1.Channel]io.Reader) {
 		if len(a.levels) > 0 {
 			obs.Outcome = agentv1.Outcome_OUTCOME_INTERRUPTED
 		}
-		for c := range channels {
+		for _, c := range slices.Sorted(maps.Keys(channels)) {
 			obs.Channels = append(obs.Channels, &agentv1.ChannelEnd{Channel: c, Length: uint64(len(a.out[c]))})
 		}
 		a.obs = obs
@@ -347,6 +350,7 @@ func (s actions) ListActions(context.Context, *connect.Request[runtimev1.ListAct
 		list = append(list, a)
 	}
 	s.h.mu.Unlock()
+	slices.SortFunc(list, func(a, b *act) int { return strings.Compare(a.id, b.id) })
 	resp := &runtimev1.ListActionsResponse{}
 	for _, a := range list {
 		resp.Actions = append(resp.Actions, s.info(a))

@@ -32,11 +32,12 @@ type Host struct {
 	// Nibble makes SendInput take a part of each piece only.
 	Nibble bool
 
-	t      testing.TB
-	server *http.Server
-	ended  context.Context
-	end    context.CancelFunc
-	work   sync.WaitGroup
+	t        testing.TB
+	listener net.Listener
+	server   *http.Server
+	ended    context.Context
+	end      context.CancelFunc
+	work     sync.WaitGroup
 
 	mu       sync.Mutex
 	runtimes map[string]*box
@@ -67,6 +68,7 @@ func (h *Host) Start() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.listener = ln
 	h.URL = "http://" + ln.Addr().String()
 	h.server = &http.Server{Handler: h.handler()}
 	h.work.Go(func() { _ = h.server.Serve(&cutListener{ln, h}) })
@@ -80,7 +82,10 @@ func (h *Host) Start() {
 }
 
 // Stop closes the listener and every connection; runtimes and actions go on.
-func (h *Host) Stop() { _ = h.server.Close() }
+func (h *Host) Stop() {
+	_ = h.listener.Close() // the server may not know it yet
+	_ = h.server.Close()
+}
 
 func (h *Host) close() {
 	h.end()

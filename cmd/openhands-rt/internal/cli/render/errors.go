@@ -23,12 +23,12 @@ func Error(w io.Writer, err error) {
 	var b bytes.Buffer
 	bare := *e
 	bare.Field = ""
-	fmt.Fprintf(&b, "openhands-rt: %s\n", bare.Error())
+	fmt.Fprintf(&b, "openhands-rt: %s\n", oneLine(bare.Error()))
 	if e.Field != "" {
 		fmt.Fprintf(&b, "  field: %s\n", e.Field)
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.Evidence)) {
-		fmt.Fprintf(&b, "  %s: %s\n", key, e.Evidence[key])
+		fmt.Fprintf(&b, "  %s: %s\n", oneLine(key), oneLine(e.Evidence[key]))
 	}
 	if e.Ran == rterr.RanUnknown {
 		b.WriteString("  ran: unknown\n")
@@ -37,7 +37,7 @@ func Error(w io.Writer, err error) {
 		fmt.Fprintf(&b, "  retry after: %s\n", e.RetryAfter)
 	}
 	if e.Remedy != "" {
-		fmt.Fprintf(&b, "→ %s\n", e.Remedy)
+		fmt.Fprintf(&b, "→ %s\n", oneLine(e.Remedy))
 	}
 	_, _ = w.Write(b.Bytes()) // an error that cannot be written has no other place to go
 }
