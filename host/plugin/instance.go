@@ -50,7 +50,7 @@ func (l *loop) connect(ctx context.Context, spec Spec) (link, error) {
 	if spec.Address != "" {
 		return dial(spec)
 	}
-	return launch(ctx, spec, l.sockets, l.opts.HostEnv, l.thread, l.opts.Logger.Named(spec.Backend))
+	return launch(ctx, spec, l.sockets, l.opts.HostEnv, l.thread, l.opts.Logger.Named(spec.Backend).With("backend", spec.Backend))
 }
 
 // prepare is the same for every source, and replayed after every restart.

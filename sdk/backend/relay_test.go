@@ -15,7 +15,14 @@ import (
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/client"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
+)
+
+// The SDK's own client is what these take.
+var (
+	_ Actor       = (*client.Client)(nil)
+	_ Interrupter = (*client.Client)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

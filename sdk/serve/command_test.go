@@ -54,6 +54,7 @@ func TestCommands(t *testing.T) {
 	}{
 		{"version", "plain", []string{"--version"}, 0, "test 1.2.3 (backend protocol 1", ""},
 		{"by hand", "plain", nil, 2, "", "a backend plugin of openhands-rt"},
+		{"help", "plain", []string{"--help"}, 0, "", "serve --address ADDRESS"},
 		{"unknown", "plain", []string{"frobnicate"}, 2, "", `unknown command "frobnicate"`},
 		{"refuses", "refuse", []string{"describe"}, 1, "", "refused by the test"},
 		{"no address", "plain", []string{"serve"}, 1, "", "--address"},

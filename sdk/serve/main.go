@@ -66,11 +66,11 @@ func (m *program) run(ctx context.Context, args []string) int {
 	if len(args) == 0 && m.getenv(cookieKey) == cookieValue {
 		return m.exit(m.servePlugin(ctx))
 	}
-	command := "help"
-	if len(args) > 0 {
-		command = args[0]
+	if len(args) == 0 {
+		m.explain()
+		return exitUsage
 	}
-	switch command {
+	switch args[0] {
 	case "describe":
 		return m.exit(m.describe(ctx))
 	case "serve":
@@ -78,8 +78,12 @@ func (m *program) run(ctx context.Context, args []string) int {
 	case "version", "-version", "--version":
 		fmt.Fprintf(m.stdout, "%s %s (backend protocol %d, sdk %s)\n", m.Name, m.Version, Protocol, sdkVersion())
 		return exitOK
+	case "help", "-h", "-help", "--help":
+		m.explain()
+		return exitOK
 	default:
-		m.explain(command)
+		fmt.Fprintf(m.stderr, "unknown command %q\n\n", args[0])
+		m.explain()
 		return exitUsage
 	}
 }
@@ -94,10 +98,7 @@ func (m *program) exit(err error) int {
 	}
 }
 
-func (m *program) explain(command string) {
-	if command != "help" && command != "-h" && command != "--help" {
-		fmt.Fprintf(m.stderr, "unknown command %q\n\n", command)
-	}
+func (m *program) explain() {
 	fmt.Fprintf(m.stderr, `This is %q, a backend plugin of openhands-rt. The daemon starts it; by hand it does little:
 
   describe                       print what the plugin is and can do, as JSON
