@@ -193,8 +193,8 @@ func TestLongSocketFolderIsReplaced(t *testing.T) {
 		t.Errorf("%q, %v", base, err)
 	}
 	remove()
-	if err := os.Remove(filepath.Dir(base)); err != nil {
-		t.Error(err)
+	if _, err := os.Stat(filepath.Dir(base)); !os.IsNotExist(err) {
+		t.Errorf("%s is left", filepath.Dir(base))
 	}
 }
 

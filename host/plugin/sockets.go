@@ -27,6 +27,7 @@ func socketBase(dir, backend string) (base string, remove func(), err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
 	}
+	given := dir
 	if len(dir)+perBackend+perLaunch > maxSocketDir {
 		// Always the same one for dir, so that it is found again after a crash.
 		dir = "/tmp/ohrt-" + digestOf(dir)
@@ -43,7 +44,12 @@ func socketBase(dir, backend string) (base string, remove func(), err error) {
 	if err := empty(base); err != nil {
 		return "", nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
 	}
-	return base, func() { _ = os.RemoveAll(base) }, nil
+	return base, func() {
+		_ = os.RemoveAll(base)
+		if dir != given {
+			_ = os.Remove(dir) // stays as long as another backend has its folder in it
+		}
+	}, nil
 }
 
 func digestOf(text string) string {
