@@ -33,7 +33,7 @@ type Config struct {
 	Env []string
 	// Tree starts and signals every child. The engine does not close it.
 	Tree sandbox.Tree
-	// Shell is the command of the shell, which must be a bash of 4.4 or later; default "bash", looked up in Env's PATH.
+	// Shell is the command of the shell, which must be a bash of 5.1 or later; default "bash", looked up in Env's PATH.
 	Shell []string
 	// RecordTTL is how long the record of a done action is kept (24 h), MaxRecords how many (10,000), RecordBytes their size in
 	// all (256 MiB). The oldest done ones go first.

@@ -190,6 +190,9 @@ func (p *process) supervise() {
 	}
 	pumps.Wait()
 	p.finish(timedOut, level, finished)
+	for _, pump := range p.pumps {
+		pump.release()
+	}
 }
 
 func (p *process) finish(timedOut bool, level agentv1.InterruptLevel, finished time.Time) {
@@ -219,7 +222,9 @@ func (p *process) finish(timedOut bool, level agentv1.InterruptLevel, finished t
 
 // endedBySignal is the rule for "an Interrupt ended it": a signal did, or the program says so as shells do, by 128 and more. A
 // program that caught the signal and ended in its own way has completed.
-func endedBySignal(state syscall.WaitStatus) bool { return state.Signaled() || state.ExitStatus() >= 128 }
+func endedBySignal(state syscall.WaitStatus) bool {
+	return state.Signaled() || state.ExitStatus() >= 128
+}
 
 // after calls f in d, unless the process ends before. mu is held.
 func (p *process) after(d time.Duration, f func()) {

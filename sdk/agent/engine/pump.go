@@ -20,6 +20,8 @@ type pump struct {
 	id   string
 	from *os.File
 	to   *spool.Channel
+	// kept: a detached process has the other end; from is not ours to close any more.
+	kept bool
 }
 
 func (e *Engine) newPump(l *live, name agentv1.Channel, from *os.File) *pump {
@@ -38,11 +40,10 @@ func (p *pump) run() {
 			_, _ = p.to.Write(buf[:n]) // It never fails.
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.e.left.add(p.e, p.id, p.from)
+			p.kept = true
 			return
 		}
 		if err != nil {
-			_ = p.from.Close() // Only read from (a terminal: nothing more will be written).
 			return
 		}
 	}
@@ -50,9 +51,18 @@ func (p *pump) run() {
 
 // limit lets run end after d at the latest.
 func (p *pump) limit(d time.Duration) {
-	if err := p.from.SetReadDeadline(time.Now().Add(d)); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := p.from.SetReadDeadline(time.Now().Add(d)); err != nil {
 		p.e.log.Warn("cannot limit the wait for the end of a pipe", "action", p.id, "error", err)
 	}
+}
+
+// release gives the file away, or back, once run has ended.
+func (p *pump) release() {
+	if p.kept {
+		p.e.left.add(p.e, p.id, p.from)
+		return
+	}
+	_ = p.from.Close() // Only read from (a terminal: nothing more will be written).
 }
 
 // leftovers are pipes of done actions that detached processes still hold.

@@ -370,4 +370,3 @@ func exitOf(state *os.ProcessState) (status int, code *int32) {
 	narrow := int32(state.ExitCode())
 	return state.ExitCode(), &narrow
 }
-

@@ -73,10 +73,11 @@ type Session struct {
 	run struct {
 		sync.Mutex
 		sequence uint64
-		// nonce of a command whose end has not been reported.
-		nonce string
-		large bool
-		typed bool
+		// nonce of a command whose end has not been reported; last is that of the command before, heard that there was a report.
+		nonce, last string
+		heard       bool
+		large       bool
+		typed       bool
 	}
 	// out guards the order of the handler's calls.
 	out struct {

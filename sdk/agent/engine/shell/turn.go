@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -73,20 +74,26 @@ func (s *Session) readControl() {
 	}
 }
 
-// report takes a report. One with an old nonce comes from an interrupted wait for a command: if a trigger was under way, it may
-// have been taken and dropped; the shell drops it if not. So it is given again, for the new report.
+// report takes a report. One with the nonce of the command before comes from an interrupted wait for a command: if a trigger was
+// under way, it may have been taken and dropped; the shell drops it if not. So it is given again, for the new report. Any other
+// nonce is that of the running command, even if that has changed it: it is over.
 func (s *Session) report(r Report) {
 	s.run.Lock()
 	s.run.sequence = r.Sequence
-	first := r.Nonce == "" && r.Sequence == 1
-	stale := !first && (s.run.nonce == "" || r.Nonce != s.run.nonce)
+	first := !s.run.heard
+	stale := !first && (s.run.nonce == "" || r.Nonce == s.run.last)
+	s.run.heard = true
 	if stale && s.run.nonce != "" {
 		if err := s.trigger(); err != nil {
 			s.log.Debug("the shell is gone", "error", err) // Exited follows.
 		}
 	}
 	if !stale {
-		s.run.nonce = ""
+		if r.Nonce != s.run.nonce {
+			s.log.Warn("a command has changed the prompt hook's variables", "nonce", s.run.nonce)
+		}
+		r.Nonce = s.run.nonce
+		s.run.last, s.run.nonce = r.Nonce, ""
 	}
 	s.run.Unlock()
 	if stale {
@@ -228,8 +235,13 @@ func (s *Session) send() {
 	s.out.until = time.Now().Add(waitBarrier)
 	s.out.timer.Reset(waitBarrier)
 	err := control(s.slave, func(fd int) error {
-		_ = unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOON) // What Ctrl-S stopped; if it fails, the write does too.
 		_, err := unix.Write(fd, want)
+		if errors.Is(err, unix.EAGAIN) {
+			// Ctrl-S has stopped the terminal. TCOON alone takes back no more than a TCOOFF. If it fails, so does the write.
+			_ = unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOOFF)
+			_ = unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOON)
+			_, err = unix.Write(fd, want)
+		}
 		return err
 	})
 	if err != nil {
