@@ -242,14 +242,36 @@ func (p Placement) Usage(name string) Usage {
 		tree := filepath.Join(p.V2, name, "tree")
 		u.CPUMicros = keyed(filepath.Join(tree, "cpu.stat"), "usage_usec")
 		u.MemoryBytes = keyed(filepath.Join(tree, "memory.current"), "")
-		if pids, err := cgroup(tree).allPids(nil); err == nil {
+		pids, err := cgroup(tree).allPids(nil)
+		if err == nil {
 			u.Pids = uint32(len(pids))
 		}
+		if u.MemoryBytes == 0 { // No v2 controller: what the processes have resident, pages that they share counted for each.
+			u.MemoryBytes = resident(pids)
+		}
 	}
-	if base, ok := p.V1[LimitMemory]; ok && u.MemoryBytes == 0 {
-		u.MemoryBytes = keyed(filepath.Join(base, name, "memory.usage_in_bytes"), "")
+	if base, ok := p.V1[LimitMemory]; ok {
+		if n := keyed(filepath.Join(base, name, "memory.usage_in_bytes"), ""); n > 0 {
+			u.MemoryBytes = n
+		}
 	}
 	return u
+}
+
+// resident returns the sum of the processes' resident memory in bytes; one that has ended has none.
+func resident(pids []int) uint64 {
+	var sum uint64
+	for _, pid := range pids {
+		raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+		fields := bytes.Fields(raw)
+		if err != nil || len(fields) < 2 {
+			continue
+		}
+		if pages, err := strconv.ParseUint(string(fields[1]), 10, 64); err == nil {
+			sum += pages * uint64(os.Getpagesize())
+		}
+	}
+	return sum
 }
 
 // keyed reads a number from a file: after a key, or all of it; 0 if it is not there.

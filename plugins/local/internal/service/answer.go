@@ -85,6 +85,9 @@ func (s *Service) Resume(ctx context.Context, req *backendv1.ResumeRequest) (*ba
 
 // turn takes the turn of a handle's sandbox.
 func (s *Service) turn(ctx context.Context, op string, req handled) (leave func(), err error) {
+	if _, err := s.configured(op); err != nil {
+		return nil, err
+	}
 	if _, err := decodeHandle(req.GetHandle()); err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, op, err)
 	}
@@ -94,14 +97,14 @@ func (s *Service) turn(ctx context.Context, op string, req handled) (leave func(
 // Renew sets the end of a sandbox's lease.
 func (s *Service) Renew(ctx context.Context, req *backendv1.RenewRequest) (*backendv1.RenewResponse, error) {
 	const op = "renew lease"
-	if req.GetLease().AsDuration() <= 0 {
-		return nil, rterr.Invalid(op, "lease", "must be positive; Close ends a sandbox")
-	}
 	leave, err := s.turn(ctx, op, req)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
+	if req.GetLease().AsDuration() <= 0 {
+		return nil, rterr.Invalid(op, "lease", "must be positive; Close ends a sandbox")
+	}
 	set, m, _, c, err := s.reach(op, req)
 	if err != nil {
 		return nil, err
@@ -117,12 +120,12 @@ func (s *Service) Renew(ctx context.Context, req *backendv1.RenewRequest) (*back
 func (s *Service) Endpoint(_ context.Context, req *backendv1.EndpointRequest) (*backendv1.EndpointResponse, error) {
 	const op = "find endpoint"
 	const lastPort = 65535
-	if req.GetPort() > lastPort {
-		return nil, rterr.Invalid(op, "port", "%d is no port", req.GetPort())
-	}
 	_, m, _, err := s.find(op, req)
 	if err != nil {
 		return nil, err
+	}
+	if req.GetPort() > lastPort {
+		return nil, rterr.Invalid(op, "port", "%d is no port", req.GetPort())
 	}
 	answer := &backendv1.EndpointResponse{Address: "unix://" + m.Socket}
 	if req.GetPort() > 0 {
@@ -133,7 +136,11 @@ func (s *Service) Endpoint(_ context.Context, req *backendv1.EndpointRequest) (*
 
 // VSCodeURL: there is no VSCode server in these sandboxes.
 func (s *Service) VSCodeURL(context.Context, *backendv1.VSCodeURLRequest) (*backendv1.VSCodeURLResponse, error) {
-	return nil, rterr.New(rterr.Unsupported, "find vscode", "local sandboxes have no VSCode server").WithRan(rterr.RanNo)
+	const op = "find vscode"
+	if _, err := s.configured(op); err != nil {
+		return nil, err
+	}
+	return nil, rterr.New(rterr.Unsupported, op, "local sandboxes have no VSCode server").WithRan(rterr.RanNo)
 }
 
 // Usage reads the cgroups' counters.

@@ -17,6 +17,7 @@ import (
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/action"
 	"github.com/openhands-rt/openhands-rt/sdk/sandbox"
 )
 
@@ -184,17 +185,32 @@ func (b *bench) remove(t testing.TB, h *backendv1.Handle) {
 	}
 }
 
-// sh runs a script in a sandbox, through the plugin.
+// sh runs a script in a sandbox, through the plugin, and returns what it wrote to its standard output.
 func (b *bench) sh(t testing.TB, s *Service, h *backendv1.Handle, script string) string {
 	t.Helper()
-	out := &stream[agentv1.ActionEvent]{ctx: t.Context()}
-	err := s.Execute(&backendv1.ExecuteRequest{
-		Handle: h, AgentCredential: credential, Action: &agentv1.Action{Id: fmt.Sprintf("a-%d", time.Now().UnixNano()), Kind: "process", Payload: []byte(script)},
-	}, out)
+	out, err := runScript(t.Context(), s, h, script)
 	if err != nil {
 		t.Fatalf("%s: %v", script, err)
 	}
-	return string(out.sent[len(out.sent)-1].GetObservation().GetPayload())
+	return out
+}
+
+func runScript(ctx context.Context, s *Service, h *backendv1.Handle, script string) (string, error) {
+	a, err := action.New(action.KindProcess, action.Process{Argv: []string{"sh", "-c", script}}, 0)
+	if err != nil {
+		return "", err
+	}
+	events := &stream[agentv1.ActionEvent]{ctx: ctx}
+	if err := s.Execute(&backendv1.ExecuteRequest{Handle: h, AgentCredential: credential, Action: a}, events); err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, e := range events.sent {
+		if o := e.GetOutput(); o.GetChannel() == agentv1.Channel_CHANNEL_STDOUT {
+			out.Write(o.GetData())
+		}
+	}
+	return out.String(), nil
 }
 
 func opaqueOf(t testing.TB, h *backendv1.Handle) opaque {

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"testing"
 
-	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/sandbox"
 )
@@ -119,15 +118,11 @@ func runWalk() error {
 
 // detach starts a process that leaves its session and its parent, and pauses and resumes it.
 func detach(ctx context.Context, s *Service, h *backendv1.Handle) (pid int, start uint64, err error) {
-	out := &stream[agentv1.ActionEvent]{ctx: ctx}
-	err = s.Execute(&backendv1.ExecuteRequest{Handle: h, AgentCredential: credential, Action: &agentv1.Action{
-		Id: "a1", Kind: "process", Payload: []byte("setsid sleep 600 >/dev/null 2>&1 & echo $!"),
-	}}, out)
+	text, err := runScript(ctx, s, h, "setsid sleep 600 >/dev/null 2>&1 & echo $!")
 	if err != nil {
 		return 0, 0, err
 	}
-	text := strings.TrimSpace(string(out.sent[len(out.sent)-1].GetObservation().GetPayload()))
-	if pid, err = strconv.Atoi(text); err != nil {
+	if pid, err = strconv.Atoi(strings.TrimSpace(text)); err != nil {
 		return 0, 0, err
 	}
 	if start, err = sandbox.StartTime(pid); err != nil {

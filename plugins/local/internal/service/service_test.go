@@ -529,7 +529,7 @@ func TestEndpointUsageLogsDiagnose(t *testing.T) {
 	b.sh(t, b.Service, c.GetHandle(), "sleep 600 >/dev/null 2>&1 &")
 	if c.GetCapabilities().GetUsage() {
 		u, err := b.Usage(t.Context(), &backendv1.UsageRequest{Handle: c.GetHandle()})
-		if err != nil || u.GetPids() != 1 {
+		if err != nil || u.GetPids() < 1 || u.GetMemoryBytes() == 0 {
 			t.Errorf("%v, %v", u, err)
 		}
 	}
@@ -539,7 +539,7 @@ func TestEndpointUsageLogsDiagnose(t *testing.T) {
 	if d, err := b.Diagnose(t.Context(), nil); err != nil || len(d.GetChecks()) < 2 {
 		t.Errorf("%v, %v", d, err)
 	}
-	if _, err := b.VSCodeURL(t.Context(), nil); !rterr.Is(err, rterr.Unsupported) {
+	if _, err := b.VSCodeURL(t.Context(), &backendv1.VSCodeURLRequest{}); !rterr.Is(err, rterr.Unsupported) {
 		t.Errorf("vscode: %v", err)
 	}
 }

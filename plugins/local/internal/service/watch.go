@@ -75,12 +75,12 @@ const logChunk = 64 << 10
 // Logs sends what the agent of a sandbox wrote to its log so far.
 func (s *Service) Logs(req *backendv1.LogsRequest, out grpc.ServerStreamingServer[backendv1.LogsResponse]) error {
 	const op = "read agent log"
-	if req.GetFollow() {
-		return rterr.New(rterr.Unsupported, op, "a local sandbox's log cannot be followed").WithRan(rterr.RanNo)
-	}
 	set, m, _, err := s.find(op, req)
 	if err != nil {
 		return err
+	}
+	if req.GetFollow() {
+		return rterr.New(rterr.Unsupported, op, "a local sandbox's log cannot be followed").WithRan(rterr.RanNo)
 	}
 	f, err := os.Open(set.root.Path(m.SandboxID, "agent.log"))
 	if err != nil {
