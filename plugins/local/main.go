@@ -19,5 +19,8 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == spawn.EnterRoot {
 		sandbox.EnterMain(os.Args[2:])
 	}
+	// What the plugin inherited must not live on in agents, which outlive it. An old kernel cannot say so: then the agent alone
+	// keeps it from its commands.
+	_ = spawn.KeepDescriptors()
 	serve.Main(serve.Options{Name: "local", Version: version, New: service.New(version)})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
@@ -38,6 +39,12 @@ const (
 	maxReady  = 64 << 10
 	tailBytes = 2 << 10
 )
+
+// KeepDescriptors keeps every descriptor that this process has inherited from the programs that it starts. To be called once,
+// at the start of main.
+func KeepDescriptors() error {
+	return os.NewSyscallError("close_range", unix.CloseRange(specFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC))
+}
 
 // Request is all that is needed to start an agent.
 type Request struct {
