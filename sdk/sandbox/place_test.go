@@ -133,8 +133,8 @@ func TestCPULimitJoins(t *testing.T) {
 		}
 	}()
 	runTree(t, TreeConfig{Cgroup: g.Tree, LimitGroups: g.Limits}, func(t *testing.T, tree Tree) {
-		_, lines := sh(t, tree, "", "read x; echo never")
-		_ = lines
+		_, lines := sh(t, tree, "", "echo 1; exec sleep 600")
+		number(t, lines)
 		pids, err := tree.Pids()
 		if err != nil || len(pids) != 1 {
 			t.Fatalf("%v, %v", pids, err)
