@@ -59,6 +59,12 @@ func (e *Engine) find(op, id string) (*live, error) {
 		return l, nil
 	}
 	l, err := e.stored(id)
+	if l == nil && err == nil {
+		// It may be recorded and not yet live: look again when that is over.
+		e.admission.Lock()
+		l = e.lookup(id)
+		e.admission.Unlock()
+	}
 	if err != nil {
 		return nil, rterr.Wrap(rterr.Internal, op, err)
 	}
@@ -68,7 +74,8 @@ func (e *Engine) find(op, id string) (*live, error) {
 	return l, nil
 }
 
-// known returns the action that has the id of a already, nil if there is none; ActionConflict if it is another one.
+// known returns the action that has the id of a already; ActionConflict if it is another one. nil is certain only while admission
+// is held: without it, an action may be recorded and not yet live.
 func (e *Engine) known(a *agentv1.Action) (*live, error) {
 	l := e.lookup(a.GetId())
 	if l == nil {
@@ -86,6 +93,9 @@ func (e *Engine) known(a *agentv1.Action) (*live, error) {
 
 // stored reads a done action from its record, nil if there is none.
 func (e *Engine) stored(id string) (*live, error) {
+	if brief := e.journal.Brief(id); brief.GetState() != agentv1.ActionState_ACTION_STATE_DONE {
+		return nil, nil
+	}
 	rec, outputs, err := e.journal.Get(id)
 	if err != nil || rec == nil {
 		return nil, err

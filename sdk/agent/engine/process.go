@@ -83,7 +83,7 @@ func (p *process) start() error {
 	}
 	p.began = time.Now()
 	if err := p.e.cfg.Tree.Start(p.cmd, p.live.id); err != nil {
-		if _, ours := err.(*rterr.Error); ours { //nolint:errorlint // Only the tree's own refusals, not a wrapped cause.
+		if !rterr.Is(err, rterr.Internal) { // A refusal of the tree's own.
 			return rterr.Wrap(rterr.Internal, "start process", err)
 		}
 		return startError("cannot run the program", err)

@@ -305,16 +305,56 @@ func (r *runner) interruptTurn(t *turn, level agentv1.InterruptLevel) (bool, err
 	case !t.begun: // It has not reached the shell.
 		return true, nil
 	case level == agentv1.InterruptLevel_INTERRUPT_LEVEL_INTERRUPT:
-		return true, r.session.Interrupt()
+		return true, r.interruptForeground(t)
 	}
-	_, err := r.e.cfg.Tree.SignalSince(r.mark, signalOf(level), r.session.Pid())
+	err := r.signalSince(signalOf(level))
 	if level == agentv1.InterruptLevel_INTERRUPT_LEVEL_KILL {
-		// The shell itself may be in a loop: an interrupt ends that and keeps the shell, if it still can.
-		_ = syscall.Kill(r.session.Pid(), syscall.SIGINT)
-		s := r.session
-		r.after(t, waitShellKilled, s.Kill)
+		r.after(t, waitShellInterrupted, func() { r.stubborn(t) })
 	}
 	return err == nil, err
+}
+
+// interruptForeground sends SIGINT. A shell that is about to start a program takes it and then waits for the program all the same:
+// if another than the shell has the terminal soon after, that gets one too. mu is held.
+func (r *runner) interruptForeground(t *turn) error {
+	s := r.session
+	before, _ := s.Foreground() // 0 if unknown: then it is not the shell's.
+	if err := s.Interrupt(); err != nil || before != s.Pid() {
+		return err
+	}
+	r.after(t, waitForeground, func() {
+		if now, err := s.Foreground(); err == nil && now != s.Pid() && r.session == s {
+			_ = s.Interrupt() // As the first one, whose caller has its answer.
+		}
+	})
+	return nil
+}
+
+// signalSince signals what the running command has begun. A walked tree stops processes meanwhile, which a shell would take for
+// stopped jobs if it saw it. mu is held.
+func (r *runner) signalSince(sig syscall.Signal) error {
+	pid := r.session.Pid()
+	if r.e.cfg.Tree.Kind() == sandbox.KindWalk {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // It fails only if the shell has ended.
+		_ = shell.AwaitStop(pid)               // As above.
+		defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	}
+	_, err := r.e.cfg.Tree.SignalSince(r.mark, sig, pid)
+	return err
+}
+
+// stubborn is for a shell that is itself in a loop after a KILL: an interrupt ends that and keeps the shell, if it still can. mu is
+// held.
+func (r *runner) stubborn(t *turn) {
+	s := r.session
+	if s == nil {
+		return
+	}
+	_ = syscall.Kill(s.Pid(), syscall.SIGINT) // If it has just ended, so has the action.
+	if err := r.signalSince(syscall.SIGKILL); err != nil {
+		r.e.log.Warn("cannot kill what an action began", "action", t.live.id, "error", err)
+	}
+	r.after(t, waitShellKilled, s.Kill)
 }
 
 // resize sets the terminal's size while the action has it.

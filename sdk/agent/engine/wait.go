@@ -8,8 +8,12 @@ const (
 	waitPipe = 200 * time.Millisecond
 	// waitTerminate: between the SIGTERM and the SIGKILL of a process whose timeout has passed.
 	waitTerminate = 2 * time.Second
-	// waitShellKilled: after a KILL of a run action, how long the shell may take to be idle before it is killed too.
-	waitShellKilled = 500 * time.Millisecond
+	// waitForeground: how long a shell that was interrupted may take to start the program that it was about to start.
+	waitForeground = 50 * time.Millisecond
+	// waitShellInterrupted: after a KILL of a run action, how long the shell may take to be idle before it is interrupted itself;
+	// waitShellKilled: and then before it is killed too.
+	waitShellInterrupted = 200 * time.Millisecond
+	waitShellKilled      = 500 * time.Millisecond
 	// waitShellReady: a new shell's first report. It reads the user's ~/.bashrc before.
 	waitShellReady = 30 * time.Second
 )

@@ -46,7 +46,8 @@ func seal(frame []byte) []byte {
 	return frame
 }
 
-func schemaFrame(number int) []byte {
+// SchemaFrame is the beginning of a file of the format with that number.
+func SchemaFrame(number int) []byte {
 	raw, _ := json.Marshal(schemaPayload{Schema: number}) // A struct of one int marshals.
 	return seal(append(append(make([]byte, frameHeader), typeSchema), raw...))
 }

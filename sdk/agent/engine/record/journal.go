@@ -281,7 +281,7 @@ func (j *Journal) compact() error {
 
 func (j *Journal) copyTo(next *os.File) (size int64, places map[*entry]int64, err error) {
 	places = make(map[*entry]int64, j.order.Len())
-	n, err := next.Write(schemaFrame(Schema))
+	n, err := next.Write(SchemaFrame(Schema))
 	size = int64(n)
 	for e := j.order.Front(); e != nil && err == nil; e = e.Next() {
 		from := e.Value.(*entry)

@@ -178,6 +178,16 @@ func (s *Session) build(cfg Config, theirs []*os.File) *exec.Cmd {
 // Pid is the shell's.
 func (s *Session) Pid() int { return s.cmd.Process.Pid }
 
+// AwaitStop returns when a child of this process, to which SIGSTOP was sent, stands still or has ended.
+func AwaitStop(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 // Kill ends the shell itself, whatever it does, and nothing else. Exited follows.
 func (s *Session) Kill() {
 	_ = s.cmd.Process.Kill() // It fails only when the shell has ended.

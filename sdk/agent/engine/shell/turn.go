@@ -161,6 +161,16 @@ func (s *Session) Interrupt() error {
 	return nil
 }
 
+// Foreground returns the process group that has the terminal.
+func (s *Session) Foreground() (pgrp int, err error) {
+	err = control(s.master, func(fd int) error {
+		var err error
+		pgrp, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+		return err
+	})
+	return pgrp, err
+}
+
 // Resize sets the terminal's size; the foreground gets SIGWINCH.
 func (s *Session) Resize(rows, cols uint16) error { return setSize(s.master, rows, cols) }
 
