@@ -96,11 +96,25 @@ func (h *host) up(ctx context.Context) error {
 		return rterr.New(rterr.ConfigInvalid, "make data folder", "%v", err).WithField("data_dir").WithCause(err).
 			WithRemedy("choose a data_dir that this user may write to")
 	}
-	for _, step := range []func(context.Context) error{h.openStore, h.openListeners, h.startBackends, h.startRuntimes} {
+	for _, step := range []func(context.Context) error{h.lockData, h.openStore, h.openListeners, h.startBackends, h.startRuntimes} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// lockData keeps a second daemon away from data_dir. The embedded store locks its own folder, too; an external one does not.
+func (h *host) lockData(context.Context) error {
+	lock, err := store.LockDir(h.config().DataDir)
+	if err != nil {
+		return err
+	}
+	h.later(func() {
+		if err := lock.Release(); err != nil {
+			h.log.Warn("release the lock of the data folder", "error", err)
+		}
+	})
 	return nil
 }
 

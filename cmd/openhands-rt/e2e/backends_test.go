@@ -16,6 +16,7 @@ backends:
 `
 
 func TestTwoBackendsAndASwapByConfig(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t, strings.ReplaceAll(twoBackends, "%", "blue"))
 	d.start()
 	old := d.must("runtimes", "start")
@@ -44,6 +45,7 @@ func TestTwoBackendsAndASwapByConfig(t *testing.T) {
 }
 
 func TestAGoModuleIsBuiltInASandbox(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t, "")
 	d.start()
 	id := d.must("runtimes", "start")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestExecKeepsStreamsApartAndGivesTheExitCode(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t, "")
 	d.start()
 	r := d.cli("exec", "--new", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
@@ -24,6 +25,7 @@ func TestExecKeepsStreamsApartAndGivesTheExitCode(t *testing.T) {
 }
 
 func TestALargeInputArrivesWhole(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t, "")
 	d.start()
 	id := d.must("runtimes", "start")
@@ -65,6 +67,7 @@ func TestALargeInputArrivesWhole(t *testing.T) {
 }
 
 func TestTheShellKeepsItsState(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t, "")
 	d.start()
 	id := d.must("runtimes", "start")

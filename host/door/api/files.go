@@ -123,9 +123,9 @@ func forwardHTTP(w http.ResponseWriter, r *http.Request, f runtime.Files, path s
 
 // target is where a request goes; path is escaped already.
 func target(base *url.URL, path, query string) *url.URL {
-	u := base.JoinPath(path)
-	if strings.HasSuffix(path, "/") && !strings.HasSuffix(u.Path, "/") {
-		u.Path += "/"
+	u, err := url.Parse(strings.TrimSuffix(base.String(), "/") + path)
+	if err != nil { // a path that got here by a request line can be parsed
+		u = base.JoinPath("/")
 	}
 	u.RawQuery = query
 	return u

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"syscall"
 
@@ -72,9 +73,10 @@ func (a *app) reload(f *configFlags, log hclog.Logger, to chan *config.Config) {
 	to <- cfg // nobody else sends
 }
 
-// serving tells a person at the terminal what to do next.
+// serving says on stdout that requests are taken, for whoever waits for that, and tells a person what to do next.
 func (a *app) serving(e host.Endpoint) {
+	fmt.Fprintf(a.env.Out, "openhands-rt is ready at %s\n", e.URL)
 	if terminal.Is(a.env.Err) {
-		a.note("ready at %s; in another terminal: openhands-rt exec --new -- uname -a", e.URL)
+		a.note("in another terminal: openhands-rt exec --new -- uname -a")
 	}
 }
