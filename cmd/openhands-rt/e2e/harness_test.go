@@ -195,11 +195,12 @@ func (d *daemon) cliWith(stdin io.Reader, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
+	// Errorf, not Fatalf: some callers are goroutines of a test.
 	if ctx.Err() != nil {
-		d.t.Fatalf("%s does not end; so far: %q, %q", strings.Join(args, " "), stdout.String(), stderr.String())
-	}
-	if _, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit {
-		d.t.Fatalf("%s: %v", strings.Join(args, " "), err)
+		d.t.Errorf("%s does not end; so far: %q, %q", strings.Join(args, " "), stdout.String(), stderr.String())
+	} else if _, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit {
+		d.t.Errorf("%s: %v", strings.Join(args, " "), err)
+		return result{code: -1}
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }

@@ -91,29 +91,45 @@ func (in *Input) read(ctx context.Context, pieces chan<- piece, free <-chan []by
 
 // collect waits for a piece and adds those that are there already. io.EOF comes with the last bytes.
 func collect(ctx context.Context, batch []byte, pieces <-chan piece, free chan<- []byte) ([]byte, error) {
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case p := <-pieces:
+	for first := true; len(batch)+readPiece <= sendPiece; first = false {
+		p, err := take(ctx, pieces, first)
+		if err != nil {
+			return nil, err
+		}
+		if p == nil {
+			return batch, nil
+		}
 		batch = append(batch, p.data...)
 		if p.err != nil {
 			return batch, p.err
 		}
 		recycle(free, p.data)
 	}
-	for len(batch)+readPiece <= sendPiece {
+	return batch, nil
+}
+
+// take returns the next piece; if it need not block, nil when none is there yet. The reader closes the channel only after an
+// error that was passed on, or because ctx has ended.
+func take(ctx context.Context, pieces <-chan piece, block bool) (*piece, error) {
+	var p piece
+	var open bool
+	if block {
 		select {
-		case p := <-pieces:
-			batch = append(batch, p.data...)
-			if p.err != nil {
-				return batch, p.err
-			}
-			recycle(free, p.data)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case p, open = <-pieces:
+		}
+	} else {
+		select {
+		case p, open = <-pieces:
 		default:
-			return batch, nil
+			return nil, nil //nolint:nilnil // nothing is there yet, which is no error
 		}
 	}
-	return batch, nil
+	if !open {
+		return nil, context.Cause(ctx)
+	}
+	return &p, nil
 }
 
 func recycle(free chan<- []byte, buf []byte) {
