@@ -40,39 +40,41 @@ func (b *bench) baselines() error {
 // rawPTY types `echo hi` into a bash whose prompt hook prints a sentinel, and reads up to it.
 func (b *bench) rawPTY() error {
 	cmd := exec.CommandContext(b.ctx, "bash", "--norc", "--noprofile", "--noediting", "-i")
-	cmd.Env = append(os.Environ(), "PS1=", "PS2=", `PROMPT_COMMAND=printf '\001%s\002' $?`)
+	cmd.Env = append(os.Environ(), "PS1=", "PS2=", `PROMPT_COMMAND=printf '\001%s\002' $((++n))`)
 	tty, err := pty.Start(cmd)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tty.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	buffer := make([]byte, 64<<10)
-	toSentinel := func() error {
-		for {
-			n, err := tty.Read(buffer)
-			if err != nil {
-				return err
-			}
-			if bytes.IndexByte(buffer[:n], 2) >= 0 {
-				return nil
-			}
-		}
-	}
-	if err := toSentinel(); err != nil {
+	shell := &rawShell{tty: tty, buffer: make([]byte, 64<<10)}
+	if err := shell.run("stty -echo"); err != nil {
 		return err
 	}
-	if _, err := tty.WriteString("stty -echo\n"); err != nil {
+	return b.measure(rawPTY, b.rounds, func() error { return shell.run("echo hi") })
+}
+
+// rawShell types commands and reads up to the sentinel that counts them.
+type rawShell struct {
+	tty    *os.File
+	buffer []byte
+	seen   []byte
+	typed  int
+}
+
+func (s *rawShell) run(command string) error {
+	s.typed++
+	want := fmt.Appendf(nil, "\001%d\002", s.typed+1) // the first prompt comes before any command
+	if _, err := s.tty.WriteString(command + "\n"); err != nil {
 		return err
 	}
-	if err := toSentinel(); err != nil {
-		return err
-	}
-	return b.measure(rawPTY, b.rounds, func() error {
-		if _, err := tty.WriteString("echo hi\n"); err != nil {
+	for s.seen = s.seen[:0]; !bytes.Contains(s.seen, want); {
+		n, err := s.tty.Read(s.buffer)
+		if err != nil {
 			return err
 		}
-		return toSentinel()
-	})
+		s.seen = append(s.seen, s.buffer[:n]...)
+	}
+	return nil
 }
 
 func (b *bench) rawGRPC() error {

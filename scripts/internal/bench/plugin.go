@@ -26,7 +26,7 @@ const (
 	pluginRun      = "run through the plugin (backend/v1 Execute)"
 )
 
-const credential = "bench"
+const credential = "bench-credential-of-the-agent-0123456789"
 
 // plugin measures both ways to the same agent: straight to its socket, and through the plugin.
 func (b *bench) plugin() error {
