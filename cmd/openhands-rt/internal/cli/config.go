@@ -69,7 +69,7 @@ func (a *app) defaultDataDir() string {
 }
 
 func (a *app) configCommand() *cobra.Command {
-	return parent("config", "Check and show the daemon's configuration", `  openhands-rt config check --config openhands-rt.yaml
+	return parent("config", "Check and show the daemon's configuration", `  openhands-rt config check openhands-rt.yaml
   openhands-rt config show
   openhands-rt config schema > openhands-rt.schema.json`, a.configCheck(), a.configShow(), a.configSchema())
 }
@@ -77,9 +77,12 @@ func (a *app) configCommand() *cobra.Command {
 func (a *app) configCheck() *cobra.Command {
 	f := &configFlags{}
 	c := &cobra.Command{
-		Use: "check", Short: "Check the configuration, and name everything that is wrong with it", Args: noArgs,
-		Example: "  openhands-rt config check --config openhands-rt.yaml",
-		RunE: func(*cobra.Command, []string) error {
+		Use: "check [FILE]", Short: "Check the configuration, and name everything that is wrong with it", Args: maxArgs(1),
+		Example: "  openhands-rt config check openhands-rt.yaml",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				f.file = args[0]
+			}
 			if _, _, err := a.loadConfig(f); err != nil {
 				return a.problems(err)
 			}

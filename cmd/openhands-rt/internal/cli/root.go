@@ -83,7 +83,7 @@ func (a *app) checkFlags() error {
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// noArgs, exactArgs and minArgs are cobra's, as usage errors.
+// noArgs, exactArgs, maxArgs and minArgs are cobra's, as usage errors.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -101,6 +101,15 @@ func exactArgs(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
 			return usagef("takes %d arguments (%s), got %d", n, c.Use, len(args))
+		}
+		return nil
+	}
+}
+
+func maxArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := cobra.MaximumNArgs(n)(c, args); err != nil {
+			return usagef("takes at most %d arguments (%s), got %d", n, c.UseLine(), len(args))
 		}
 		return nil
 	}
