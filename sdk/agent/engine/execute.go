@@ -131,12 +131,18 @@ func (e *Engine) admit(a *agentv1.Action) (*live, error) {
 	return l, nil
 }
 
-// job is a decoded payload: reserve takes its place, without running anything, and returns what begins it (nil: queued, it begins
-// by itself), and what gives the place back if it cannot be recorded.
+// job is a decoded payload: reserve takes its place without running anything.
 type job struct {
 	by      controller
 	input   bool
-	reserve func(l *live) (begin, retract func(), err error)
+	reserve func(l *live) (place, error)
+}
+
+// place is where an action will run: begin is called once it is recorded, retract if it cannot be. runs is false while others
+// are before it.
+type place struct {
+	runs           bool
+	begin, retract func()
 }
 
 // prepare decodes the payload. Nothing is recorded of what it refuses.
@@ -158,7 +164,7 @@ func (e *Engine) prepare(a *agentv1.Action) (job, error) {
 	return job{}, action.UnknownKind(a.GetKind(), e.Kinds())
 }
 
-// enlist records the action, unless another request has done so meanwhile.
+// enlist records the action, unless another request has done so meanwhile: then there is nothing to begin.
 func (e *Engine) enlist(a *agentv1.Action, j job) (*live, func(), error) {
 	e.admission.Lock()
 	defer e.admission.Unlock()
@@ -172,18 +178,18 @@ func (e *Engine) enlist(a *agentv1.Action, j job) (*live, func(), error) {
 	now := time.Now()
 	l.record = &agentv1.ActionRecord{Id: a.GetId(), Kind: a.GetKind(), Digest: a.GetDigest(), Timeout: a.GetTimeout(),
 		CreatedAt: timestamppb.New(now), Summary: action.Summary(a), State: agentv1.ActionState_ACTION_STATE_QUEUED}
-	begin, retract, err := j.reserve(l)
+	at, err := j.reserve(l)
 	if err != nil {
 		return nil, nil, err
 	}
-	if begin != nil {
+	if at.runs {
 		l.record.State, l.record.StartedAt = agentv1.ActionState_ACTION_STATE_RUNNING, timestamppb.New(now)
 	}
 	if err := e.enter(l); err != nil {
-		retract()
+		at.retract()
 		return nil, nil, err
 	}
-	return l, begin, nil
+	return l, at.begin, nil
 }
 
 // enter makes an action known: to the journal, then to readers.

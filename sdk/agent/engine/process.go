@@ -36,9 +36,9 @@ type process struct {
 
 func (e *Engine) processJob(payload *action.Process) job {
 	p := &process{e: e, payload: payload}
-	return job{by: p, input: payload.Stdin || payload.TTY != nil, reserve: func(l *live) (begin, retract func(), err error) {
+	return job{by: p, input: payload.Stdin || payload.TTY != nil, reserve: func(l *live) (place, error) {
 		p.live = l
-		return p.begin, func() {}, nil
+		return place{runs: true, begin: p.begin, retract: func() {}}, nil
 	}}
 }
 

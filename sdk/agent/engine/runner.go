@@ -23,8 +23,9 @@ type turn struct {
 	run  *action.Run
 	// key is the control character that this turn has typed, if it did.
 	key byte
-	// begun: it has the shell, its channel is open. done: its observation is made.
-	begun, done bool
+	// recorded: the journal has it; it goes nowhere before. begun: it has the shell, its channel is open. done: its observation
+	// is made.
+	recorded, begun, done bool
 	// static is the shell of its own that it runs in, if it does.
 	static *runner
 	timers []*time.Timer
@@ -131,21 +132,22 @@ func (r *runner) start() error {
 
 // job is how a run action is executed.
 func (r *runner) job(run *action.Run) job {
-	return job{by: r, input: true, reserve: func(l *live) (begin, retract func(), err error) {
+	return job{by: r, input: true, reserve: func(l *live) (place, error) {
 		t := &turn{live: l, run: run}
+		p := place{begin: func() { r.begin(t) }, retract: func() { r.retract(t) }}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
 		case r.closed:
-			return nil, nil, rterr.New(rterr.Unavailable, "", "the agent is stopping").WithRan(rterr.RanNo)
-		case r.turn == nil:
-			r.turn = t
-			return func() { r.begin(t) }, func() { r.retract(t) }, nil
+			return p, rterr.New(rterr.Unavailable, "", "the agent is stopping").WithRan(rterr.RanNo)
+		case r.turn == nil && len(r.queue) == 0:
+			r.turn, p.runs = t, true
+			return p, nil
 		case len(r.queue) >= maxQueue:
-			return nil, nil, rterr.New(rterr.LimitExceeded, "", "%d actions wait for the shell", len(r.queue)).WithRan(rterr.RanNo)
+			return p, rterr.New(rterr.LimitExceeded, "", "%d actions wait for the shell", len(r.queue)).WithRan(rterr.RanNo)
 		}
 		r.queue = append(r.queue, t)
-		return nil, func() { r.retract(t) }, nil
+		return p, nil
 	}}
 }
 
@@ -158,7 +160,9 @@ func (r *runner) retract(t *turn) {
 		r.next()
 		return
 	}
-	r.dequeue(t)
+	if r.dequeue(t) && r.turn == nil {
+		r.next()
+	}
 }
 
 // dequeue reports whether t was waiting.
@@ -172,14 +176,15 @@ func (r *runner) dequeue(t *turn) bool {
 	return false
 }
 
-// next gives the shell to the turn that has waited longest. mu is held.
+// next gives the shell to the turn that has waited longest. One that is being recorded holds up those behind it, until it
+// begins. mu is held.
 func (r *runner) next() {
 	r.turn = nil
 	if r.ended != nil {
 		r.ended()
 		return
 	}
-	for len(r.queue) > 0 && r.turn == nil && !r.closed {
+	for len(r.queue) > 0 && r.queue[0].recorded && r.turn == nil && !r.closed {
 		t := r.queue[0]
 		r.queue = r.queue[1:]
 		running := t.live.change(func(rec *agentv1.ActionRecord) {
@@ -195,16 +200,27 @@ func (r *runner) next() {
 	}
 }
 
+// begin lets a turn go on that has been recorded.
 func (r *runner) begin(t *turn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	t.recorded = true
+	if r.turn == nil {
+		r.next()
+		return
+	}
 	r.proceed(t)
 }
 
-// proceed lets the turn go as far as it can: it needs a shell that is ready. mu is held.
+// waits reports whether the turn needs nothing but a shell that is ready. mu is held.
+func (r *runner) waits(t *turn) bool {
+	return t != nil && t == r.turn && t.recorded && !t.begun && !t.done && (t.static == nil || t.static == r)
+}
+
+// proceed lets the turn go as far as it can. Whatever happens to the shell, a turn begins once. mu is held.
 func (r *runner) proceed(t *turn) {
 	switch {
-	case t.done || r.turn != t:
+	case !r.waits(t):
 		return
 	case t.live.wasInterrupted():
 		r.withdrawn(t)

@@ -170,9 +170,7 @@ func (s *session) Idle(report shell.Report, complete bool) {
 	if !r.ready {
 		r.ready = true
 		r.watchdog.Stop()
-		if r.turn != nil {
-			r.proceed(r.turn)
-		}
+		r.proceed(r.turn)
 		return
 	}
 	if !complete {
@@ -230,7 +228,7 @@ func (s *session) Exited(state *os.ProcessState) {
 func (r *runner) neverReady(status int) {
 	err := rterr.New(rterr.Unavailable, "start shell", "it ended with %d before it was ready", status).
 		WithRemedy("look at ~/.bashrc in the sandbox: it may end or replace the shell")
-	if r.turn == nil {
+	if !r.waits(r.turn) {
 		r.e.log.Warn("the shell could not be started; the next run action tries again", "error", err)
 		return
 	}
