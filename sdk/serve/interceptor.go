@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"runtime/debug"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
@@ -52,11 +54,26 @@ func (g *guard) call(ctx context.Context, method string, do func(context.Context
 	}
 	defer leave()
 	start := time.Now()
-	err = rtgrpc.ToStatus(g.recovered(ctx, method, do))
+	err = rtgrpc.ToStatus(explained(method, g.recovered(ctx, method, do)))
 	if g.logger.IsTrace() {
 		g.logger.Trace("call", "method", path.Base(method), "took", time.Since(start).String(), "code", status.Code(err).String())
 	}
 	return err
+}
+
+// explained gives the generated answer for a method that the author left out the detail that every error of the contract has.
+// Its code stays UNIMPLEMENTED; other bare statuses are the author's own words, and pass unchanged.
+func explained(method string, err error) error {
+	st, ok := status.FromError(err)
+	if !ok || st.Code() != codes.Unimplemented || len(st.Details()) > 0 || isOurs(err) {
+		return err
+	}
+	return rterr.New(rterr.Unsupported, "", "the backend does not implement %s", path.Base(method)).WithRan(rterr.RanNo)
+}
+
+func isOurs(err error) bool {
+	_, ours := errors.AsType[*rterr.Error](err)
+	return ours
 }
 
 // recovered turns a panic of do into an Internal error: one call fails, the process lives.

@@ -3,6 +3,8 @@ package serve
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -10,7 +12,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
@@ -70,6 +74,39 @@ func TestPanicIsLoggedWhereItWasRaised(t *testing.T) {
 	p.log.await(t, "panic in a call")
 	p.log.await(t, "method=Pause")
 	p.log.await(t, "code=Internal")
+}
+
+// TestUnimplementedHasADetail: what the generated server answers for a method that is left out is an error like every other.
+func TestUnimplementedHasADetail(t *testing.T) {
+	p := newInProcess(t)
+	_, unary := p.Usage(t.Context(), &backendv1.UsageRequest{})
+	stream, err := p.Logs(t.Context(), &backendv1.LogsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, streamed := stream.Recv()
+	for method, err := range map[string]error{"Usage": unary, "Logs": streamed} {
+		st := status.Convert(err)
+		e := rterr.From(rtgrpc.FromStatus(err))
+		if st.Code() != codes.Unimplemented || len(st.Details()) != 1 || e.Reason != rterr.Unsupported || e.Ran != rterr.RanNo {
+			t.Errorf("%s: %v, details %v, ran %v", method, err, st.Details(), e.Ran)
+		}
+		if !strings.Contains(e.Error(), "does not implement "+method) {
+			t.Errorf("%s: %v", method, e)
+		}
+	}
+}
+
+func TestExplainedLeavesTheAuthorsWords(t *testing.T) {
+	typed := rterr.New(rterr.Unsupported, "usage", "no cgroups here")
+	for name, err := range map[string]error{
+		"none": nil, "typed": typed, "wrapped": fmt.Errorf("usage: %w", typed), "detailed": rtgrpc.ToStatus(typed),
+		"another code": status.Error(codes.NotFound, "no"), "no status": errors.New("no"),
+	} {
+		if got := explained("/s/Usage", err); got != err {
+			t.Errorf("%s: %v became %v", name, err, got)
+		}
+	}
 }
 
 func TestDrainCallsTheAuthorsAndToleratesNone(t *testing.T) {
