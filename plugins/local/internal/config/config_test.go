@@ -56,6 +56,7 @@ func TestRefusals(t *testing.T) {
 	dir := beside(t)
 	for name, c := range map[string]struct{ raw, field, remedy string }{
 		"not an object":     {`[]`, "", ""},
+		"null":              {` null `, "", ""},
 		"not JSON":          {`{`, "", ""},
 		"unknown":           {`{"levle":"process"}`, "levle", "did you mean level?"},
 		"unknown, nested":   {`{"limits":{"memory":1}}`, "limits.memory", ""},

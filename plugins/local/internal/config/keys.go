@@ -15,6 +15,9 @@ func unknownKeys(raw []byte) error {
 	if err := json.Unmarshal(raw, &object); err != nil {
 		return Invalid("", "must be a JSON object: %v", err)
 	}
+	if object == nil {
+		return Invalid("", "must be a JSON object, not null")
+	}
 	return unknownIn(object, reflect.TypeFor[Config](), "")
 }
 
