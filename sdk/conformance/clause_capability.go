@@ -285,6 +285,12 @@ func capabilityUsage(ctx context.Context, c *check) error {
 	if err != nil {
 		return err
 	}
+	if needProcess().met(c.s) {
+		c.step("start a process")
+		if err := c.busy(ctx, sb); err != nil {
+			return err
+		}
+	}
 	c.step("Usage")
 	u, err := sb.Usage(ctx, &backendv1.UsageRequest{Handle: sb.handle})
 	if err != nil {
@@ -294,6 +300,18 @@ func capabilityUsage(ctx context.Context, c *check) error {
 		return fmt.Errorf("a running sandbox uses %d bytes in %d processes", u.GetMemoryBytes(), u.GetPids())
 	}
 	return nil
+}
+
+// busy returns when a process runs in the sandbox; it is killed after the clause.
+func (c *check) busy(ctx context.Context, sb *sandbox) error {
+	a := shell("echo up; exec sleep 1000")
+	r, err := startOn(ctx, pluginRoute{}, sb, order{action: a})
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	c.later(func(ctx context.Context) { _ = hit(ctx, pluginRoute{}, sb, a, levelKill) }) // what is left of it ends with the sandbox
+	return r.until(stdout, "up\n")
 }
 
 func capabilityLogs(ctx context.Context, c *check) error {

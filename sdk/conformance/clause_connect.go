@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
-	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
 func connectClauses() []clause {
@@ -195,126 +193,4 @@ func connectEnv(ctx context.Context, c *check) error {
 		return fmt.Errorf("want %q, got %q", value, out)
 	}
 	return nil
-}
-
-// cancelTries is how often a Connect is cancelled at each moment. The cancellation may reach the plugin when it has just done
-// its work, and then nobody can blame it: what counts is that it cleans up at all.
-const cancelTries = 3
-
-func connectCancelled(ctx context.Context, c *check) error {
-	p, err := c.separate(ctx)
-	if err != nil {
-		return err
-	}
-	c.step("connect to the end, to see when the events come")
-	whole, err := c.connectOn(ctx, p)
-	if err != nil {
-		return err
-	}
-	tried := map[int][]*sandbox{}
-	moments := earlyEvents(whole.trace)
-	for _, after := range moments {
-		c.step("cancel a Connect after %d of %d events", after, len(whole.trace.events))
-		for range cancelTries {
-			sb := &sandbox{peer: p, req: c.s.request()}
-			if err := cancelAfter(ctx, sb, after); err != nil {
-				return err
-			}
-			tried[after] = append(tried[after], sb)
-		}
-	}
-	c.step("wait for the cancelled calls to end")
-	drained, err := drainCalls(ctx, c, p)
-	if err != nil {
-		return err
-	}
-	for _, after := range moments {
-		c.step("list what was left of a Connect that was cancelled after %d events", after)
-		if err := wantClean(ctx, tried[after], drained); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// earlyEvents returns after how many events a Connect can be cancelled while it surely is still at work: those that came in the
-// first half of its time, none and the last of them.
-func earlyEvents(t *trace) []int {
-	early := 0
-	for i, came := range t.came {
-		if came < t.came[len(t.came)-1]/2 {
-			early = i + 1
-		}
-	}
-	return slices.Compact([]int{0, early})
-}
-
-// cancelAfter starts a Connect and gives it up after some events.
-func cancelAfter(ctx context.Context, sb *sandbox, events int) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := sb.Connect(ctx, sb.req)
-	if err != nil {
-		return wire(err)
-	}
-	for range events {
-		if _, err := stream.Recv(); err != nil {
-			return wire(err)
-		}
-	}
-	return nil
-}
-
-// drainCalls waits until the plugin's running calls have ended, where the plugin is the clause's own and can tell.
-func drainCalls(ctx context.Context, c *check, p *peer) (bool, error) {
-	if p == c.s.main {
-		return false, nil
-	}
-	_, err := p.Drain(ctx, &backendv1.DrainRequest{})
-	if rterr.Is(wire(err), rterr.Unsupported) {
-		return false, nil
-	}
-	return err == nil, wire(err)
-}
-
-// lookAgain is how often a List is repeated where no event tells that a cancelled call has ended.
-const lookAgain = 200 * time.Millisecond
-
-// wantClean checks that at least one of the tries has left no sandbox: now if every call has ended, else before the clause's
-// time is up.
-func wantClean(ctx context.Context, tries []*sandbox, ended bool) error {
-	ticker := time.NewTicker(lookAgain)
-	defer ticker.Stop()
-	for {
-		left, err := leftOf(ctx, tries)
-		if err != nil {
-			return err
-		}
-		if len(left) < len(tries) {
-			return nil
-		}
-		if ended {
-			return fmt.Errorf("each of %d tries left a sandbox: %q", len(tries), left)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("each of %d tries left a sandbox: %q", len(tries), left)
-		case <-ticker.C:
-		}
-	}
-}
-
-// leftOf lists the sandboxes that creations have left.
-func leftOf(ctx context.Context, tries []*sandbox) ([]string, error) {
-	var left []string
-	for _, sb := range tries {
-		listed, err := sb.intents(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range listed {
-			left = append(left, l.GetHandle().GetSandboxId())
-		}
-	}
-	return left, nil
 }

@@ -153,8 +153,11 @@ func statusGone(ctx context.Context, c *check) error {
 	if err := sb.delete(ctx); err != nil {
 		return err
 	}
-	c.step("read the phase after Close")
-	if err := w.until(phaseGone, phaseRunning); err != nil {
+	c.step("read the phase after Close, for as long as two heartbeats may be apart")
+	slow := time.AfterFunc(heartbeatLimit, cancel)
+	err = w.until(phaseGone, phaseRunning)
+	slow.Stop()
+	if err != nil {
 		return err
 	}
 	if err := w.ended(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/client"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
@@ -51,6 +52,14 @@ type trace struct {
 	events []*backendv1.ConnectResponse
 	came   []time.Duration // of each event, since the stream was opened
 	err    error
+}
+
+// length is the time from the opening of the stream to its last event.
+func (t *trace) length() time.Duration {
+	if len(t.came) == 0 {
+		return 0
+	}
+	return t.came[len(t.came)-1]
 }
 
 func (t *trace) statuses() []backendv1.RuntimeStatus {
@@ -146,6 +155,38 @@ func (sb *sandbox) discard(ctx context.Context) {
 		sb.log("close sandbox", "sandbox", sb.id(), "error", err)
 	}
 	sb.hangUp()
+	sb.shutDown(ctx)
+}
+
+// shutDown ends an agent that still answers after its sandbox's Close: clauses judge such a plugin, and its sandboxes are the
+// suite's to end all the same.
+func (sb *sandbox) shutDown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	e, err := sb.endpoint(ctx, 0)
+	if err != nil || e.GetPluginOnly() {
+		return // the regular case: it is gone, or out of reach
+	}
+	direct, err := dialAgent(e, sb.credential())
+	if err != nil {
+		return
+	}
+	defer direct.Close()
+	if _, err := direct.Shutdown(ctx, &agentv1.ShutdownRequest{}); err == nil {
+		sb.log("shut down an agent that its Close left", "sandbox", sb.id())
+	}
+}
+
+// discardIntent ends what a creation has made of which there is no handle.
+func (sb *sandbox) discardIntent(ctx context.Context) {
+	left, err := sb.intents(ctx)
+	if err != nil {
+		sb.log("list what a creation left", "intent", sb.req.GetIntentId(), "error", err)
+	}
+	for _, l := range left {
+		sb.adopt(l.GetHandle())
+		sb.discard(ctx)
+	}
 }
 
 // listAll reads every page of a List.

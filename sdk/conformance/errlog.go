@@ -60,9 +60,6 @@ func bareError(err error) string {
 			return ""
 		}
 	}
-	if st.Code() == codes.Unimplemented {
-		return "" // gRPC itself answers so for a method that a server does not know
-	}
 	return fmt.Sprintf("%s without an ErrorDetail: %q", st.Code(), st.Message())
 }
 

@@ -36,7 +36,8 @@ func TestBareError(t *testing.T) {
 		{"ours", rtgrpc.ToStatus(rterr.New(rterr.NotFound, "op", "no")), ""},
 		{"bare", status.Error(codes.NotFound, "no"), "NotFound without an ErrorDetail"},
 		{"untyped", status.Error(codes.Unknown, "no"), "Unknown without"},
-		{"unimplemented", status.Error(codes.Unimplemented, "no"), ""},
+		{"unimplemented", status.Error(codes.Unimplemented, "no"), "Unimplemented without"},
+		{"unsupported", rtgrpc.ToStatus(rterr.New(rterr.Unsupported, "op", "no")), ""},
 		{"no reason", detailed(t, &agentv1.ErrorDetail{Message: "x"}), "no reason"},
 		{"no message", detailed(t, &agentv1.ErrorDetail{Reason: agentv1.Reason_REASON_NOT_FOUND}), "no message"},
 	} {

@@ -31,6 +31,8 @@ func told(o *agentv1.Observation) string {
 	text := o.GetOutcome().String()
 	if o.ExitCode != nil {
 		text += fmt.Sprintf(", exit code %d", o.GetExitCode())
+	} else if o.GetOutcome() == agentv1.Outcome_OUTCOME_COMPLETED {
+		text += " without an exit code"
 	}
 	if o.GetError() != nil {
 		text += ", error " + fromDetail(o.GetError()).Error()

@@ -8,12 +8,22 @@ import (
 // other. It fails t at once if the plugin cannot be launched or dialled.
 func Test(t *testing.T, target Target) {
 	t.Helper()
+	testSome(t, target, nil)
+}
+
+// testSome is Test for the clauses that only names, all if it is empty.
+func testSome(t *testing.T, target Target, only []string) {
+	t.Helper()
+	clauses, err := selected(table(), only)
+	if err != nil {
+		t.Fatalf("conformance: %v", err)
+	}
 	s, err := open(t.Context(), target, nil)
 	if err != nil {
 		t.Fatalf("conformance: %v", err)
 	}
 	defer s.close()
-	for _, c := range table() {
+	for _, c := range clauses {
 		t.Run(c.name, func(t *testing.T) {
 			report(t, s.runOne(t.Context(), c))
 		})

@@ -22,6 +22,11 @@ const (
 	pauseSeen   = 1200 * time.Millisecond
 	// heartbeatLimit is the 15 s of the contract and a margin for a loaded machine.
 	heartbeatLimit = 15*time.Second + 5*time.Second
+	// cancelGrace is how long a plugin may clean up after a cancelled Connect, looked for every cancelLook.
+	cancelGrace = 10 * time.Second
+	cancelLook  = 200 * time.Millisecond
+	// agentLimit bounds how an agent that outlived its Close is ended.
+	agentLimit = 10 * time.Second
 	// deadlineSkew is how much earlier than this side a plugin may see a deadline pass.
 	deadlineSkew = time.Second
 	// shortTimeout is the hard timeout of the actions that are made to run into it.

@@ -8,6 +8,7 @@ import (
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/boot"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/example/backend"
 	"github.com/openhands-rt/openhands-rt/sdk/serve"
 )
 
@@ -18,6 +19,6 @@ func main() {
 	}
 	serve.Main(serve.Options{
 		Name: "example", Version: "1.0.0",
-		New: func(serve.Env) (backendv1.BackendServiceServer, error) { return &backend{}, nil },
+		New: func(serve.Env) (backendv1.BackendServiceServer, error) { return &backend.Backend{}, nil },
 	})
 }

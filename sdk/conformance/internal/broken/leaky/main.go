@@ -7,23 +7,21 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
-	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken/proxy"
-	"github.com/openhands-rt/openhands-rt/sdk/serve"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/example/backend"
 )
 
-type backend struct{ proxy.Backend }
+type server struct{ backend.Backend }
 
 // Close lets go of what it was asked to delete.
-func (b *backend) Close(ctx context.Context, req *backendv1.CloseRequest) (*backendv1.CloseResponse, error) {
+func (s *server) Close(ctx context.Context, req *backendv1.CloseRequest) (*backendv1.CloseResponse, error) {
 	if req.GetMode() == backendv1.CloseMode_CLOSE_MODE_DELETE {
 		req = proto.CloneOf(req)
 		req.Mode = backendv1.CloseMode_CLOSE_MODE_KEEP
 	}
-	return b.Backend.Close(ctx, req)
+	return s.Backend.Close(ctx, req)
 }
 
 func main() {
-	serve.Main(serve.Options{Name: "leaky", Version: "1.0.0", New: func(serve.Env) (backendv1.BackendServiceServer, error) {
-		return &backend{}, nil
-	}})
+	broken.Main("leaky", func() backendv1.BackendServiceServer { return &server{} })
 }

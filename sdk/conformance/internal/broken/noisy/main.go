@@ -7,19 +7,19 @@ import (
 	"os"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
-	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken/proxy"
-	"github.com/openhands-rt/openhands-rt/sdk/serve"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/example/backend"
 )
 
-type backend struct{ proxy.Backend }
+type server struct{ backend.Backend }
 
 // noise is longer than any line that a reader may want to hold, and no text at all.
 const noise = 1 << 20
 
 // List shouts before it answers.
-func (b *backend) List(ctx context.Context, req *backendv1.ListRequest) (*backendv1.ListResponse, error) {
+func (s *server) List(ctx context.Context, req *backendv1.ListRequest) (*backendv1.ListResponse, error) {
 	shout()
-	return b.Backend.List(ctx, req)
+	return s.Backend.List(ctx, req)
 }
 
 func shout() {
@@ -31,8 +31,8 @@ func shout() {
 }
 
 func main() {
-	serve.Main(serve.Options{Name: "noisy", Version: "1.0.0", New: func(serve.Env) (backendv1.BackendServiceServer, error) {
+	broken.Main("noisy", func() backendv1.BackendServiceServer {
 		shout()
-		return &backend{}, nil
-	}})
+		return &server{}
+	})
 }

@@ -5,18 +5,18 @@ import (
 	"google.golang.org/grpc"
 
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
-	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken/proxy"
-	"github.com/openhands-rt/openhands-rt/sdk/serve"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/example/backend"
 )
 
-type backend struct{ proxy.Backend }
+type server struct{ backend.Backend }
 
 // Connect says READY twice more before it says Connected.
-func (b *backend) Connect(req *backendv1.ConnectRequest, out grpc.ServerStreamingServer[backendv1.ConnectResponse]) error {
+func (s *server) Connect(req *backendv1.ConnectRequest, out grpc.ServerStreamingServer[backendv1.ConnectResponse]) error {
 	if req.GetHandle() == nil {
 		out = &doubled{out}
 	}
-	return b.Backend.Connect(req, out)
+	return s.Backend.Connect(req, out)
 }
 
 type doubled struct {
@@ -37,7 +37,5 @@ func (d *doubled) Send(event *backendv1.ConnectResponse) error {
 }
 
 func main() {
-	serve.Main(serve.Options{Name: "statusorder", Version: "1.0.0", New: func(serve.Env) (backendv1.BackendServiceServer, error) {
-		return &backend{}, nil
-	}})
+	broken.Main("statusorder", func() backendv1.BackendServiceServer { return &server{} })
 }

@@ -10,38 +10,36 @@ import (
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/action"
-	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken/proxy"
-	"github.com/openhands-rt/openhands-rt/sdk/serve"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/broken"
+	"github.com/openhands-rt/openhands-rt/sdk/conformance/internal/example/backend"
 )
 
-type backend struct {
-	proxy.Backend
+type server struct {
+	backend.Backend
 
 	mu   sync.Mutex
 	seen map[string]string // digests by action id
 }
 
 // Execute forgets that it has seen the very same request before. A reader that goes on at an offset is left alone.
-func (b *backend) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamingServer[agentv1.ActionEvent]) error {
-	if !req.GetAttachOnly() && len(req.GetFrom()) == 0 && b.known(req.GetAction()) {
+func (s *server) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamingServer[agentv1.ActionEvent]) error {
+	if !req.GetAttachOnly() && len(req.GetFrom()) == 0 && s.known(req.GetAction()) {
 		req = proto.CloneOf(req)
 		req.Action.Id = action.NewID()
 	}
-	return b.Backend.Execute(req, out)
+	return s.Backend.Execute(req, out)
 }
 
-func (b *backend) known(a *agentv1.Action) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	digest, known := b.seen[a.GetId()]
+func (s *server) known(a *agentv1.Action) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	digest, known := s.seen[a.GetId()]
 	if !known {
-		b.seen[a.GetId()] = a.GetDigest()
+		s.seen[a.GetId()] = a.GetDigest()
 	}
 	return known && digest == a.GetDigest()
 }
 
 func main() {
-	serve.Main(serve.Options{Name: "twice", Version: "1.0.0", New: func(serve.Env) (backendv1.BackendServiceServer, error) {
-		return &backend{seen: map[string]string{}}, nil
-	}})
+	broken.Main("twice", func() backendv1.BackendServiceServer { return &server{seen: map[string]string{}} })
 }

@@ -1,4 +1,4 @@
-package main
+package backend
 
 import (
 	"bufio"
@@ -88,7 +88,12 @@ func (sb *sandbox) write() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(sb.dir, "sandbox.json"), text, 0o600)
+	// Another call may read it at this moment: it is there as a whole, or not at all.
+	name := filepath.Join(sb.dir, "sandbox.json")
+	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
 }
 
 // start starts the agent outside the plugin's session and returns when it answers.

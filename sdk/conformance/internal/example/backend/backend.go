@@ -1,9 +1,12 @@
-package main
+// Package backend makes sandboxes that are an agent process in a folder each.
+package backend
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -25,8 +28,8 @@ const schema = `{
   "properties": {"greeting": {"type": "string", "description": "Shown as the message of the first status."}}
 }`
 
-// backend implements backend.v1. What it leaves out is UNIMPLEMENTED, and not claimed.
-type backend struct {
+// Backend implements backend.v1; its zero value is ready. What it leaves out is UNIMPLEMENTED, and not claimed.
+type Backend struct {
 	backendv1.UnimplementedBackendServiceServer
 
 	mu  sync.Mutex
@@ -48,12 +51,12 @@ func capabilities() *backendv1.Capabilities {
 }
 
 // Describe: serve.Main fills in name, versions, protocol and instance.
-func (b *backend) Describe(context.Context, *backendv1.DescribeRequest) (*backendv1.DescribeResponse, error) {
+func (b *Backend) Describe(context.Context, *backendv1.DescribeRequest) (*backendv1.DescribeResponse, error) {
 	return &backendv1.DescribeResponse{Capabilities: capabilities(), ConfigSchema: []byte(schema)}, nil
 }
 
 // Configure takes all or nothing: what is wrong is found before anything is changed.
-func (b *backend) Configure(_ context.Context, req *backendv1.ConfigureRequest) (*backendv1.ConfigureResponse, error) {
+func (b *Backend) Configure(_ context.Context, req *backendv1.ConfigureRequest) (*backendv1.ConfigureResponse, error) {
 	greeting, err := parse(req.GetConfig())
 	if err != nil {
 		return nil, err
@@ -84,7 +87,7 @@ func parse(config []byte) (greeting string, err error) {
 }
 
 // configured returns the settings in force.
-func (b *backend) configured() (*settings, error) {
+func (b *Backend) configured() (*settings, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.set == nil {
@@ -94,7 +97,7 @@ func (b *backend) configured() (*settings, error) {
 }
 
 // found returns the sandbox of a handle.
-func (b *backend) found(ctx context.Context, h *backendv1.Handle) (*sandbox, error) {
+func (b *Backend) found(ctx context.Context, h *backendv1.Handle) (*sandbox, error) {
 	set, err := b.configured()
 	if err != nil {
 		return nil, err
@@ -103,7 +106,7 @@ func (b *backend) found(ctx context.Context, h *backendv1.Handle) (*sandbox, err
 }
 
 // Connect tells what happens while it happens, and ends with the handle.
-func (b *backend) Connect(req *backendv1.ConnectRequest, out grpc.ServerStreamingServer[backendv1.ConnectResponse]) error {
+func (b *Backend) Connect(req *backendv1.ConnectRequest, out grpc.ServerStreamingServer[backendv1.ConnectResponse]) error {
 	set, err := b.configured()
 	if err != nil {
 		return err
@@ -138,7 +141,7 @@ func (b *backend) Connect(req *backendv1.ConnectRequest, out grpc.ServerStreamin
 }
 
 // sandboxFor attaches by handle, finds by intent, or makes.
-func (b *backend) sandboxFor(ctx context.Context, set *settings, req *backendv1.ConnectRequest) (sb *sandbox, attached bool, err error) {
+func (b *Backend) sandboxFor(ctx context.Context, set *settings, req *backendv1.ConnectRequest) (sb *sandbox, attached bool, err error) {
 	if req.GetHandle() != nil {
 		sb, err = set.find(ctx, req.GetHandle())
 		return sb, true, err
@@ -160,7 +163,7 @@ func first(all []*sandbox) *sandbox {
 }
 
 // Execute is the SDK's: the same records, events and once-only rule as at the agent itself.
-func (b *backend) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamingServer[agentv1.ActionEvent]) error {
+func (b *Backend) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamingServer[agentv1.ActionEvent]) error {
 	sb, err := b.found(out.Context(), req.GetHandle())
 	if err != nil {
 		return err
@@ -174,7 +177,7 @@ func (b *backend) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamin
 }
 
 // Interrupt is the SDK's, too.
-func (b *backend) Interrupt(ctx context.Context, req *backendv1.InterruptRequest) (*backendv1.InterruptResponse, error) {
+func (b *Backend) Interrupt(ctx context.Context, req *backendv1.InterruptRequest) (*backendv1.InterruptResponse, error) {
 	sb, err := b.found(ctx, req.GetHandle())
 	if err != nil {
 		return nil, err
@@ -191,7 +194,7 @@ func (b *backend) Interrupt(ctx context.Context, req *backendv1.InterruptRequest
 const beat = time.Second
 
 // WatchStatus tells the phase at once, at every beat, and GONE last.
-func (b *backend) WatchStatus(req *backendv1.WatchStatusRequest, out grpc.ServerStreamingServer[backendv1.WatchStatusResponse]) error {
+func (b *Backend) WatchStatus(req *backendv1.WatchStatusRequest, out grpc.ServerStreamingServer[backendv1.WatchStatusResponse]) error {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {
@@ -216,7 +219,7 @@ func (b *backend) WatchStatus(req *backendv1.WatchStatusRequest, out grpc.Server
 }
 
 // Endpoint is the agent's socket; other ports are not claimed.
-func (b *backend) Endpoint(ctx context.Context, req *backendv1.EndpointRequest) (*backendv1.EndpointResponse, error) {
+func (b *Backend) Endpoint(ctx context.Context, req *backendv1.EndpointRequest) (*backendv1.EndpointResponse, error) {
 	sb, err := b.found(ctx, req.GetHandle())
 	if err != nil {
 		return nil, err
@@ -228,11 +231,11 @@ func (b *backend) Endpoint(ctx context.Context, req *backendv1.EndpointRequest) 
 }
 
 // Close returns when nothing is left, and does not mind that nothing was there.
-func (b *backend) Close(ctx context.Context, req *backendv1.CloseRequest) (*backendv1.CloseResponse, error) {
+func (b *Backend) Close(ctx context.Context, req *backendv1.CloseRequest) (*backendv1.CloseResponse, error) {
 	sb, err := b.found(ctx, req.GetHandle())
 	switch {
 	case rterr.Is(err, rterr.SandboxGone):
-		return &backendv1.CloseResponse{}, nil
+		return &backendv1.CloseResponse{}, b.forget(req.GetHandle())
 	case err != nil:
 		return nil, err
 	case req.GetMode() == backendv1.CloseMode_CLOSE_MODE_DELETE:
@@ -241,8 +244,17 @@ func (b *backend) Close(ctx context.Context, req *backendv1.CloseRequest) (*back
 	return &backendv1.CloseResponse{}, nil
 }
 
+// forget removes what a sandbox that ended by itself has left on disk.
+func (b *Backend) forget(h *backendv1.Handle) error {
+	set, err := b.configured()
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(set.dir, h.GetSandboxId()))
+}
+
 // List pages by sandbox id.
-func (b *backend) List(ctx context.Context, req *backendv1.ListRequest) (*backendv1.ListResponse, error) {
+func (b *Backend) List(ctx context.Context, req *backendv1.ListRequest) (*backendv1.ListResponse, error) {
 	set, err := b.configured()
 	if err != nil {
 		return nil, err
@@ -270,7 +282,7 @@ func (b *backend) List(ctx context.Context, req *backendv1.ListRequest) (*backen
 }
 
 // Renew is the agent's business: it ends itself when its lease does.
-func (b *backend) Renew(ctx context.Context, req *backendv1.RenewRequest) (*backendv1.RenewResponse, error) {
+func (b *Backend) Renew(ctx context.Context, req *backendv1.RenewRequest) (*backendv1.RenewResponse, error) {
 	sb, err := b.found(ctx, req.GetHandle())
 	if err != nil {
 		return nil, err
