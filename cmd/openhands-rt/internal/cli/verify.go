@@ -30,8 +30,13 @@ func (a *app) pluginsVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify (PLUGIN [ARG...] | --address ADDR)", Short: "Hold a plugin against the backend contract, clause by clause",
 		Long: `Hold a plugin against the backend contract. The binary is launched, used, killed and launched again; all that it makes is
-ended. Exit code 1 if a clause is broken.`,
+ended. A clause that is broken is named with its rule and with what was seen. Exit code 1 if there is one.
+
+To see that, verify a plugin that is broken on purpose; sdk/conformance/internal/broken has several:
+
+  go build -o twice ./sdk/conformance/internal/broken/twice && openhands-rt plugins verify ./twice`,
 		Example: `  openhands-rt plugins verify ./openhands-rt-plugin-local
+  openhands-rt plugins verify ./openhands-rt-plugin-local --workspaces "$(mktemp -d)"
   openhands-rt plugins verify ./my-plugin --plugin-config config.json --only connect,close -o json
   openhands-rt plugins verify --address unix:///run/my-backend.sock`,
 		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), f, args) },
@@ -119,8 +124,8 @@ func (a *app) verdict(results []conformance.Result) error {
 		}
 	}
 	if a.flags.output != "json" {
-		fmt.Fprintf(a.env.Out, "\n%d clauses: %d passed, %d failed, %d skipped\n",
-			len(results), len(results)-len(failed)-skipped, len(failed), skipped)
+		fmt.Fprintf(a.env.Out, "\n%s: %d passed, %d failed, %d skipped\n",
+			counted(len(results)), len(results)-len(failed)-skipped, len(failed), skipped)
 	}
 	if len(failed) == 0 {
 		return nil
@@ -130,6 +135,13 @@ func (a *app) verdict(results []conformance.Result) error {
 		names = append(names, r.Clause)
 	}
 	slices.Sort(names)
-	return rterr.New(rterr.Integrity, "verify plugin", "it breaks %d clauses of the contract", len(failed)).
+	return rterr.New(rterr.Integrity, "verify plugin", "it breaks %s of the contract", counted(len(failed))).
 		With("clauses", fmt.Sprint(names)).WithRemedy("see the rule and what was seen under each; run one alone with --only CLAUSE")
+}
+
+func counted(clauses int) string {
+	if clauses == 1 {
+		return "1 clause"
+	}
+	return fmt.Sprintf("%d clauses", clauses)
 }
