@@ -52,7 +52,6 @@ type host struct {
 	cfg *config.Config
 
 	owner    string
-	key      string
 	store    *store.Store
 	metrics  *metrics
 	events   *eventLog

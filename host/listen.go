@@ -23,8 +23,6 @@ const (
 	idleLimit = 2 * time.Minute
 	// streamGrace is how long open requests may go on once the daemon stops; their actions go on anyway.
 	streamGrace = 2 * time.Second
-	// stopLimit bounds the whole stop.
-	stopLimit = 20 * time.Second
 	// restoreLimit bounds the first look for every sandbox; those that do not answer by then are looked for in the background.
 	restoreLimit = 30 * time.Second
 )

@@ -71,7 +71,7 @@ func (s *actions) execute(ctx context.Context, r *Runtime, req *agentv1.ExecuteR
 		return nil, err
 	}
 	if known {
-		return s.attach(ctx, r, entry, req.GetOutput(), req.GetFrom())
+		return s.attach(ctx, r, entry, req.GetOutput(), req.GetFrom()), nil
 	}
 	gen, err := r.admit(ctx)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *actions) execute(ctx context.Context, r *Runtime, req *agentv1.ExecuteR
 		if err := sameDigest(x.snapshot(), a); err != nil {
 			return nil, err
 		}
-		return s.join(ctx, x, req.GetOutput(), req.GetFrom())
+		return s.join(ctx, x, req.GetOutput(), req.GetFrom()), nil
 	}
 	out := newRelay(ctx, s.limits.RelayBytes, req.GetFrom(), func(ctx context.Context, cur *cursor) (*resuming, error) {
 		return r.reader(ctx, x.gen, a.GetId(), req.GetOutput(), cur), nil
@@ -154,23 +154,23 @@ func (s *actions) forget(x *execution) {
 }
 
 // join attaches to an action that another request has begun.
-func (s *actions) join(ctx context.Context, x *execution, mode agentv1.OutputMode, from []*agentv1.OutputCursor) (agent.Stream, error) {
+func (s *actions) join(ctx context.Context, x *execution, mode agentv1.OutputMode, from []*agentv1.OutputCursor) agent.Stream {
 	return &joined{ctx: ctx, x: x, open: func() agent.Stream {
 		return x.runtime.reader(ctx, x.gen, x.action.GetId(), mode, newCursor(from))
-	}}, nil
+	}}
 }
 
 // attach streams an action of the journal: from its sandbox if that still is the runtime's, else what the journal has.
-func (s *actions) attach(ctx context.Context, r *Runtime, e ActionEntry, mode agentv1.OutputMode, from []*agentv1.OutputCursor) (agent.Stream, error) {
+func (s *actions) attach(ctx context.Context, r *Runtime, e ActionEntry, mode agentv1.OutputMode, from []*agentv1.OutputCursor) agent.Stream {
 	gen := r.currentGeneration()
 	if gen == nil || gen.number != e.Generation || gen.ctx.Err() != nil {
-		return newReplay(e.Record, from), nil
+		return newReplay(e.Record, from)
 	}
 	reader := r.reader(ctx, gen, e.Record.GetId(), mode, newCursor(from))
 	if e.Record.GetState() != agentv1.ActionState_ACTION_STATE_DONE {
-		return reader, nil
+		return reader
 	}
-	return &replayIfForgotten{reader: reader, entry: e, from: from}, nil
+	return &replayIfForgotten{reader: reader, entry: e, from: from}
 }
 
 // find returns the active execution, or the journal's entry.

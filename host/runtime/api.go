@@ -163,9 +163,9 @@ func (m *Manager) Attach(ctx context.Context, ref, id string, mode agentv1.Outpu
 		return nil, err
 	}
 	if x != nil {
-		return m.actions.join(ctx, x, mode, from)
+		return m.actions.join(ctx, x, mode, from), nil
 	}
-	return m.actions.attach(ctx, r, entry, mode, from)
+	return m.actions.attach(ctx, r, entry, mode, from), nil
 }
 
 // locate finds an action and its runtime.

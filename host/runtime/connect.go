@@ -37,9 +37,9 @@ func (r *Runtime) connect(ctx context.Context) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.m.opts.Waits.Connect(r.backendName()))
 	defer cancel()
-	err := r.m.opts.Recover.Do(ctx, r.op("connect", true), r.connectOnce)
+	err := r.m.opts.Recover.Do(ctx, r.op("connect"), r.connectOnce)
 	for err != nil && r.degrade(err) {
-		err = r.m.opts.Recover.Do(ctx, r.op("connect", true), r.connectOnce)
+		err = r.m.opts.Recover.Do(ctx, r.op("connect"), r.connectOnce)
 	}
 	if err == nil {
 		r.m.opts.Metrics.RuntimeReady(r.backendName(), time.Since(began))

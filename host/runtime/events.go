@@ -11,7 +11,7 @@ import (
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
-// Journal of events: the durable log behind the hub. Append must not block on a disk or a network; ListEvents may.
+// EventLog is the durable log behind the hub. Append must not block on a disk or a network; ListEvents may.
 type EventLog interface {
 	// Append takes ev to be written soon. ev must not be changed afterwards.
 	Append(ev *runtimev1.RuntimeEvent)

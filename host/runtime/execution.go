@@ -120,7 +120,7 @@ func (x *execution) start(mode agentv1.OutputMode, from []*agentv1.OutputCursor)
 		stream.up, err = exec.Execute(x.gen.ctx, req)
 		return err
 	}
-	op := x.runtime.op("execute", true)
+	op := x.runtime.op("execute")
 	for {
 		if x.withdrawCtx.Err() != nil {
 			return nil, context.Cause(x.withdrawCtx)

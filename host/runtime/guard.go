@@ -72,7 +72,7 @@ func (r *Runtime) watchOnce(ctx context.Context) error {
 	defer cancel()
 	var events grpc.ServerStreamingClient[backendv1.WatchStatusResponse]
 	var ev *backendv1.WatchStatusResponse
-	err := r.m.opts.Recover.Do(ctx, r.op("watch status", true), func(attempt context.Context) error {
+	err := r.m.opts.Recover.Do(ctx, r.op("watch status"), func(attempt context.Context) error {
 		client, err := r.m.opts.Backends.Client(attempt, r.backendName())
 		if err != nil {
 			return err
@@ -105,7 +105,7 @@ func (r *Runtime) renew(gen *generation) {
 		if ctx.Err() != nil {
 			return
 		}
-		err := r.m.opts.Recover.Do(ctx, r.op("renew", true), r.renewOnce)
+		err := r.m.opts.Recover.Do(ctx, r.op("renew"), r.renewOnce)
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case rterr.Is(err, rterr.SandboxGone):

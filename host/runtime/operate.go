@@ -14,7 +14,7 @@ import (
 
 // call runs one small idempotent call to the runtime's backend under the recovery policy.
 func (r *Runtime) call(ctx context.Context, op string, limit time.Duration, fn func(context.Context, backendv1.BackendServiceClient) error) error {
-	return r.m.opts.Recover.Do(ctx, r.op(op, true), func(ctx context.Context) error {
+	return r.m.opts.Recover.Do(ctx, r.op(op), func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		client, err := r.m.opts.Backends.Client(ctx, r.backendName())

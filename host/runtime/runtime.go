@@ -65,14 +65,15 @@ func (r *Runtime) backendName() string {
 	return r.rec.Runtime.GetBackend()
 }
 
-// op names an operation on this runtime for the recovery policy.
-func (r *Runtime) op(name string, idempotent bool) policy.Op {
-	return policy.Op{Name: name, Backend: r.backendName(), Runtime: r.id, Idempotent: idempotent}
+// op names an operation on this runtime for the recovery policy. All of them may be repeated: intents, handles and action ids
+// see to that.
+func (r *Runtime) op(name string) policy.Op {
+	return policy.Op{Name: name, Backend: r.backendName(), Runtime: r.id, Idempotent: true}
 }
 
 // reader is a reader of one action that survives cuts.
 func (r *Runtime) reader(ctx context.Context, gen *generation, id string, mode agentv1.OutputMode, cur *cursor) *resuming {
-	return &resuming{ctx: ctx, gen: gen, recover: r.m.opts.Recover, op: r.op("attach", true), id: id, mode: mode, cur: cur}
+	return &resuming{ctx: ctx, gen: gen, recover: r.m.opts.Recover, op: r.op("attach"), id: id, mode: mode, cur: cur}
 }
 
 // status is the present one.

@@ -52,7 +52,7 @@ type pending[T any] struct {
 }
 
 func newBehind[T any](write func(context.Context, Key, T) error, log hclog.Logger) *behind[T] {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:gosec // close calls it
 	b := &behind[T]{
 		write: write, log: log, waiting: map[Key]pending[T]{}, changed: make(chan struct{}), cancel: cancel, ended: make(chan struct{}),
 	}

@@ -36,6 +36,9 @@ func BenchmarkRuntimeSave(b *testing.B) {
 	s := benchStore(b)
 	r := runtimeRecord("r")
 	revision, err := s.SaveRuntime(b.Context(), r, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		if revision, err = s.SaveRuntime(b.Context(), r, revision); err != nil {
 			b.Fatal(err)

@@ -174,7 +174,9 @@ func (s *Store) openBuckets(ctx context.Context) (err error) {
 	if s.meta, err = OpenBucket[Meta](ctx, s, BucketConfig{Name: "meta", Schema: metaSchema, MaxBytes: 1 << 20}); err != nil {
 		return err
 	}
-	if s.Runtimes, err = OpenBucket[Runtime](ctx, s, BucketConfig{Name: "runtimes", Schema: runtimeSchema, MaxBytes: s.bounds.RuntimeBytes, MaxValue: MaxRecord}); err != nil {
+	if s.Runtimes, err = OpenBucket[Runtime](ctx, s, BucketConfig{
+		Name: "runtimes", Schema: runtimeSchema, MaxBytes: s.bounds.RuntimeBytes, MaxValue: MaxRecord,
+	}); err != nil {
 		return err
 	}
 	if s.Principals, err = OpenBucket[Principal](ctx, s, BucketConfig{Name: "principals", Schema: principalSchema, MaxBytes: 16 << 20}); err != nil {

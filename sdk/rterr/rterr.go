@@ -187,6 +187,11 @@ func Wrap(r Reason, op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	return wrap(r, op, err)
+}
+
+// wrap is Wrap for an error that is there.
+func wrap(r Reason, op string, err error) *Error {
 	if inner, ok := errors.AsType[*Error](err); ok {
 		outer := *inner
 		outer.Op = joinOp(op, inner.Op)
@@ -276,7 +281,7 @@ func From(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	return Wrap(Internal, "", err).(*Error)
+	return wrap(Internal, "", err)
 }
 
 // ReasonOf returns the reason of err, Unspecified for nil.

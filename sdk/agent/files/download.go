@@ -73,7 +73,7 @@ func decimal(s string) (int64, bool) {
 
 // openFile opens a regular file for reading, without waiting on what is none.
 func (s *Service) openFile(path string) (*os.File, *unix.Stat_t, error) {
-	f, err := s.space.open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, err := s.space.open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return nil, nil, err
 	}

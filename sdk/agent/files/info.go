@@ -38,7 +38,7 @@ func (s *Service) stat(path string, noFollow bool) (*agentv1.FileInfo, error) {
 		defer dir.Close()
 		return statAt(dir, name, path)
 	}
-	f, err := s.space.open(path, unix.O_PATH, 0)
+	f, err := s.space.open(path, unix.O_PATH)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (s *Service) ListFiles(ctx context.Context, req *agentv1.ListFilesRequest) 
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, "list files", err)
 	}
-	dir, err := s.space.open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dir, err := s.space.open(path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, fsError("list", path, err)
 	}

@@ -30,7 +30,7 @@ func newSpace(root, workspace string) (*space, error) {
 		return nil, rterr.Invalid("new file service", "root", "%v", err).WithCause(err)
 	}
 	s.root = f
-	probe, err := s.open("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	probe, err := s.open("/", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		_ = f.Close()
 		return nil, rterr.New(rterr.Unsupported, "new file service", "no confinement to a root: openat2: %v", err).WithCause(err)
@@ -62,9 +62,9 @@ func (s *space) clean(p string) (string, error) {
 }
 
 // open opens a clean path; links are followed unless flags say otherwise.
-func (s *space) open(path string, flags int, mode uint32) (*os.File, error) {
+func (s *space) open(path string, flags int) (*os.File, error) {
 	for range raceRetries {
-		fd, err := s.openOnce(path, flags|unix.O_CLOEXEC, mode)
+		fd, err := s.openOnce(path, flags|unix.O_CLOEXEC)
 		if err == nil {
 			return os.NewFile(uintptr(fd), path), nil
 		}
@@ -75,18 +75,18 @@ func (s *space) open(path string, flags int, mode uint32) (*os.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: path, Err: unix.EBUSY}
 }
 
-func (s *space) openOnce(path string, flags int, mode uint32) (int, error) {
+func (s *space) openOnce(path string, flags int) (int, error) {
 	if s.root == nil {
-		return unix.Open(path, flags, mode)
+		return unix.Open(path, flags, 0)
 	}
 	return unix.Openat2(int(s.root.Fd()), path, &unix.OpenHow{
-		Flags: uint64(flags), Mode: uint64(mode), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		Flags: uint64(flags), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 }
 
 // parent opens the folder of a clean path and returns the last element, which is not resolved.
 func (s *space) parent(path string) (*os.File, string, error) {
-	dir, err := s.open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := s.open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY)
 	if path == "/" {
 		return dir, ".", err
 	}
@@ -98,7 +98,7 @@ func (s *space) dirRoot(path string) (*os.Root, error) {
 	if s.root == nil {
 		return os.OpenRoot(path)
 	}
-	dir, err := s.open(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := s.open(path, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func rootOf(dir *os.File) (*os.Root, error) {
 
 // makeDirs makes a folder and its parents.
 func (s *space) makeDirs(path string) error {
-	if dir, err := s.open(path, unix.O_PATH|unix.O_DIRECTORY, 0); err == nil {
+	if dir, err := s.open(path, unix.O_PATH|unix.O_DIRECTORY); err == nil {
 		return dir.Close()
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -131,7 +131,7 @@ func (s *space) makeDirs(path string) error {
 	defer dir.Close()
 	err = unix.Mkdirat(int(dir.Fd()), name, 0o755)
 	if errors.Is(err, unix.EEXIST) { // made meanwhile, or a link that leads nowhere
-		again, openErr := s.open(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+		again, openErr := s.open(path, unix.O_PATH|unix.O_DIRECTORY)
 		if openErr != nil {
 			return &fs.PathError{Op: "mkdir", Path: path, Err: err}
 		}

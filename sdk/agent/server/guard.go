@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -74,7 +75,7 @@ func (s *Server) survive(w http.ResponseWriter, r *http.Request, refuse func(htt
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler {
+	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(cause) // the way to cut an answer that has begun
 	}
 	refuse(w, r, s.panicked(r.URL.Path, cause))

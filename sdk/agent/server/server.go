@@ -169,7 +169,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	_, endErr := s.end()
 	s.drain(web, cancel)
-	<-failed
+	_ = <-failed // Serve has ended; why is in cause
 	return errors.Join(cause, endErr)
 }
 

@@ -99,22 +99,22 @@ func whatText(ev *runtimev1.RuntimeEvent) string {
 	switch e := ev.GetEvent().(type) {
 	case *runtimev1.RuntimeEvent_Status:
 		return "status " + render.Enum(e.Status.GetFrom().String(), "RUNTIME_STATUS_") + " -> " +
-			render.Enum(e.Status.GetTo().String(), "RUNTIME_STATUS_") + after(": ", e.Status.GetMessage()) +
-			after(": ", e.Status.GetError().GetMessage())
+			render.Enum(e.Status.GetTo().String(), "RUNTIME_STATUS_") + colon(e.Status.GetMessage()) +
+			colon(e.Status.GetError().GetMessage())
 	case *runtimev1.RuntimeEvent_Step:
 		return "step " + stepText(e.Step)
 	case *runtimev1.RuntimeEvent_Phase:
-		return "phase " + render.Enum(e.Phase.GetPhase().String(), "PHASE_") + after(": ", e.Phase.GetMessage())
+		return "phase " + render.Enum(e.Phase.GetPhase().String(), "PHASE_") + colon(e.Phase.GetMessage())
 	case *runtimev1.RuntimeEvent_Action:
 		return actionText(e.Action)
 	case *runtimev1.RuntimeEvent_Missed:
 		return fmt.Sprintf("missed %d events", e.Missed)
 	case *runtimev1.RuntimeEvent_Adopted:
-		return "looked for its sandbox: " + render.Enum(e.Adopted.GetAdoption().String(), "ADOPTION_") + after(": ", e.Adopted.GetMessage())
+		return "looked for its sandbox: " + render.Enum(e.Adopted.GetAdoption().String(), "ADOPTION_") + colon(e.Adopted.GetMessage())
 	case *runtimev1.RuntimeEvent_Recovery:
 		r := e.Recovery
 		return fmt.Sprintf("recovery of %s: %s, %s, attempt %d in %s%s", r.GetOperation(), r.GetClass(), r.GetStrategy(),
-			r.GetAttempt(), r.GetDelay().AsDuration(), after(": ", r.GetError()))
+			r.GetAttempt(), r.GetDelay().AsDuration(), colon(r.GetError()))
 	default:
 		return "something this build does not know"
 	}
@@ -128,13 +128,13 @@ func actionText(e *runtimev1.ActionChanged) string {
 	if e.ExitCode != nil {
 		text += fmt.Sprintf(" (exit code %d)", e.GetExitCode())
 	}
-	return text + after(": ", e.GetSummary())
+	return text + colon(e.GetSummary())
 }
 
-// after is sep and s, or nothing.
-func after(sep, s string) string {
+// colon is ": " and s, or nothing.
+func colon(s string) string {
 	if s == "" {
 		return ""
 	}
-	return sep + s
+	return ": " + s
 }

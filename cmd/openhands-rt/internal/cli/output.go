@@ -32,8 +32,8 @@ func (o *output) event(ev *agentv1.ActionEvent) error {
 	if o.broken != nil {
 		return nil
 	}
-	if err := o.write(ev); err != nil {
-		o.breakOff(err)
+	if broken := o.write(ev); broken != nil {
+		o.breakOff(broken)
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func (s *Stream) try(ctx context.Context) (*agentv1.Observation, error) {
 		dog.Reset(silence)
 	}
 	err = events.Err()
-	if err == nil || context.Cause(ctx) == retry.ErrCut {
+	if err == nil || errors.Is(context.Cause(ctx), retry.ErrCut) {
 		err = retry.ErrCut // no end without an observation
 	}
 	return nil, s.lost(err, moved || time.Since(opened) > settled)

@@ -34,6 +34,7 @@ type act struct {
 	id, runtime, kind, summary string
 	cmd                        *exec.Cmd
 	terminal                   *os.File
+	sizing                     sync.Mutex // of the terminal
 	done                       chan struct{}
 
 	mu      sync.Mutex
@@ -225,7 +226,9 @@ func (a *act) wait(channels map[agentv1.Channel]io.Reader) {
 		a.obs = obs
 	})
 	if a.terminal != nil {
+		a.sizing.Lock()
 		_ = a.terminal.Close()
+		a.sizing.Unlock()
 	}
 }
 
@@ -420,6 +423,8 @@ func (s actions) ResizeTerminal(_ context.Context, req *connect.Request[runtimev
 		return nil, rthttp.ToConnect(rterr.New(rterr.IllegalState, "", "no terminal"))
 	}
 	size := &pty.Winsize{Rows: uint16(req.Msg.GetRows()), Cols: uint16(req.Msg.GetCols())}
+	a.sizing.Lock() // the descriptor must not be closed meanwhile
+	defer a.sizing.Unlock()
 	if err := pty.Setsize(a.terminal, size); err != nil {
 		return nil, rthttp.ToConnect(err)
 	}

@@ -74,9 +74,9 @@ func (u *upload) try(ctx context.Context) error {
 	body := &reader{c: u.c, src: io.LimitReader(u.file, u.size-offset), at: offset, hash: u.hash}
 	q := u.with("offset", strconv.FormatInt(offset, 10))
 	resp, err := u.c.request(ctx, http.MethodPut, q, body, u.size-offset, nil)
-	u.shown = body.at
+	u.shown = body.takeBack()
 	if err != nil {
-		return u.failed(err, body.at > offset)
+		return u.failed(err, u.shown > offset)
 	}
 	return u.c.cut(finish(resp))
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/openhands-rt/openhands-rt/sdk/agent"
@@ -124,16 +125,33 @@ func (h *hashing) at(p []byte, offset int64) {
 	h.upTo = end
 }
 
-// reader reads a piece of a file, counts and hashes it.
+// reader reads a piece of a file, counts and hashes it. It is lent to a request, whose transport may go on reading for a moment
+// after the answer: takeBack ends that.
 type reader struct {
 	c    *Client
 	src  io.Reader
-	at   int64
 	hash *hashing
+
+	mu    sync.Mutex
+	at    int64
+	taken bool
+}
+
+// takeBack waits for a Read that is under way, fails all later ones, and returns the offset that was reached.
+func (r *reader) takeBack() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken = true
+	return r.at
 }
 
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.taken {
+		return 0, io.ErrClosedPipe
+	}
 	n, err := r.src.Read(p)
 	r.hash.at(p[:n], r.at)
 	r.at += int64(n)
