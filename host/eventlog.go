@@ -84,8 +84,12 @@ func (l *eventLog) lastSequence(ctx context.Context) (uint64, error) {
 // ListEvents returns a runtime's events, oldest first. The log is bounded, and so is what is read of it.
 func (l *eventLog) ListEvents(ctx context.Context, runtimeID string, after uint64, limit int) ([]*runtimev1.RuntimeEvent, error) {
 	var out []*runtimev1.RuntimeEvent
+	var keys []string // none: every runtime
+	if runtimeID != "" {
+		keys = []string{runtimeID}
+	}
 	for at := uint64(0); len(out) < limit; {
-		rows, err := l.log.Read(ctx, at, limit, runtimeID)
+		rows, err := l.log.Read(ctx, at, limit, keys...)
 		if err != nil {
 			return nil, err
 		}

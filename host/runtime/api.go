@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"slices"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
@@ -131,16 +132,32 @@ func (m *Manager) Backends(ctx context.Context) ([]*runtimev1.Backend, error) {
 	return list, nil
 }
 
-// Events returns a runtime's events from the durable log.
+// Events returns a runtime's events from the durable log; without ref those of all of the caller's runtimes that are still known.
 func (m *Manager) Events(ctx context.Context, ref string, after uint64, limit int) ([]*runtimev1.RuntimeEvent, error) {
-	r, err := m.find(ctx, ref)
+	p, err := principal(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if limit <= 0 || limit > maxListed {
 		limit = maxListed
 	}
-	return m.opts.Events.ListEvents(ctx, r.id, after, limit)
+	if ref != "" {
+		r, err := m.find(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		return m.opts.Events.ListEvents(ctx, r.id, after, limit)
+	}
+	all, err := m.opts.Events.ListEvents(ctx, "", after, limit)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(all, func(ev *runtimev1.RuntimeEvent) bool {
+		r := m.runtimes[ev.GetRuntimeId()]
+		return r == nil || r.principal() != p.ID
+	}), nil
 }
 
 // maxListed is the most entries that one call lists.

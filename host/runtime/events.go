@@ -15,7 +15,7 @@ import (
 type EventLog interface {
 	// Append takes ev to be written soon. ev must not be changed afterwards.
 	Append(ev *runtimev1.RuntimeEvent)
-	// ListEvents returns at most limit events of a runtime with a sequence above after, oldest first.
+	// ListEvents returns at most limit events with a sequence above after, oldest first: of a runtime, or of all if its id is empty.
 	ListEvents(ctx context.Context, runtimeID string, after uint64, limit int) ([]*runtimev1.RuntimeEvent, error)
 }
 

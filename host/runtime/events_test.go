@@ -25,7 +25,7 @@ func (l *memoryLog) ListEvents(_ context.Context, id string, after uint64, limit
 	defer l.mu.Unlock()
 	var out []*runtimev1.RuntimeEvent
 	for _, ev := range l.events {
-		if ev.GetRuntimeId() == id && ev.GetSequence() > after && len(out) < limit {
+		if (id == "" || ev.GetRuntimeId() == id) && ev.GetSequence() > after && len(out) < limit {
 			out = append(out, ev)
 		}
 	}

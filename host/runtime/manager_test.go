@@ -103,6 +103,12 @@ func TestOtherPrincipalsSeeNothing(t *testing.T) {
 		if list, err := m.List(as(t, "q"), true); err != nil || len(list) != 0 {
 			t.Errorf("list: %v, %v", list, err)
 		}
+		if events, err := m.Events(as(t, "q"), "", 0, 0); err != nil || len(events) != 0 {
+			t.Errorf("events: %v, %v", events, err)
+		}
+		if events, err := m.Events(as(t, "p"), "", 0, 0); err != nil || len(events) == 0 {
+			t.Errorf("the owner's events: %v, %v", events, err)
+		}
 		if _, err := m.Get(t.Context(), v.GetId()); !rterr.Is(err, rterr.Unauthenticated) {
 			t.Errorf("nobody: %v", err)
 		}

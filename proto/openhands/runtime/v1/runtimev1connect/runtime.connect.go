@@ -127,7 +127,8 @@ type RuntimeServiceClient interface {
 	GetEndpoint(context.Context, *connect.Request[v1.GetEndpointRequest]) (*connect.Response[v1.GetEndpointResponse], error)
 	GetVSCodeURL(context.Context, *connect.Request[v1.GetVSCodeURLRequest]) (*connect.Response[v1.GetVSCodeURLResponse], error)
 	ListBackends(context.Context, *connect.Request[v1.ListBackendsRequest]) (*connect.Response[v1.ListBackendsResponse], error)
-	// ListEvents returns what happened to the caller's runtimes, oldest first, from the durable log.
+	// ListEvents returns what happened to one runtime, or to all of the caller's if runtime_id is empty, oldest first, from the
+	// durable log.
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -301,7 +302,8 @@ type RuntimeServiceHandler interface {
 	GetEndpoint(context.Context, *connect.Request[v1.GetEndpointRequest]) (*connect.Response[v1.GetEndpointResponse], error)
 	GetVSCodeURL(context.Context, *connect.Request[v1.GetVSCodeURLRequest]) (*connect.Response[v1.GetVSCodeURLResponse], error)
 	ListBackends(context.Context, *connect.Request[v1.ListBackendsRequest]) (*connect.Response[v1.ListBackendsResponse], error)
-	// ListEvents returns what happened to the caller's runtimes, oldest first, from the durable log.
+	// ListEvents returns what happened to one runtime, or to all of the caller's if runtime_id is empty, oldest first, from the
+	// durable log.
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
