@@ -8,8 +8,13 @@ const (
 	waitPipe = 200 * time.Millisecond
 	// waitTerminate: between the SIGTERM and the SIGKILL of a process whose timeout has passed.
 	waitTerminate = 2 * time.Second
-	// waitForeground: how long a shell that was interrupted may take to start the program that it was about to start.
-	waitForeground = 50 * time.Millisecond
+	// waitInterrupted: after a SIGINT, before the first look whether it has missed. The next looks come after twice as long each,
+	// but waitInterruptedMost at most, interruptTries in all: within 1.5 s.
+	waitInterrupted     = 25 * time.Millisecond
+	waitInterruptedMost = 100 * time.Millisecond
+	interruptTries      = 16
+	// waitShellStopped: a shell stands still at once after SIGSTOP, unless it is frozen or sits in the kernel.
+	waitShellStopped = 250 * time.Millisecond
 	// waitShellInterrupted: after a KILL of a run action, how long the shell may take to be idle before it is interrupted itself;
 	// waitShellKilled: and then before it is killed too.
 	waitShellInterrupted = 200 * time.Millisecond

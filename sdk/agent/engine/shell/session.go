@@ -73,11 +73,17 @@ type Session struct {
 	run struct {
 		sync.Mutex
 		sequence uint64
-		// nonce of a command whose end has not been reported; last is that of the command before, heard that there was a report.
-		nonce, last string
-		heard       bool
-		large       bool
-		typed       bool
+		// nonce of a command whose end has not been reported; heard: there was a report.
+		nonce string
+		heard bool
+		// disturbed: a signal may be on its way. pending then is the next command until the shell has settled, settling counts the
+		// tries, and withdrawn says that it is not to be given at all.
+		disturbed bool
+		pending   *pending
+		settling  int
+		withdrawn bool
+		large     bool
+		typed     bool
 	}
 	// out guards the order of the handler's calls.
 	out struct {
@@ -177,16 +183,6 @@ func (s *Session) build(cfg Config, theirs []*os.File) *exec.Cmd {
 
 // Pid is the shell's.
 func (s *Session) Pid() int { return s.cmd.Process.Pid }
-
-// AwaitStop returns when a child of this process, to which SIGSTOP was sent, stands still or has ended.
-func AwaitStop(pid int) error {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
 
 // Kill ends the shell itself, whatever it does, and nothing else. Exited follows.
 func (s *Session) Kill() {

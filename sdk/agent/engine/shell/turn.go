@@ -15,16 +15,43 @@ const largeCommand = 64 << 10
 
 // Run gives the shell a command, which must have no NUL byte. The shell must be idle: between an Idle and the next Run. nonce
 // comes back in the Idle that ends it; it is not empty, has no newline, and is not used twice.
+//
+// A command is given to the shell once, whatever that says. A signal or a key that came at the end of the last command may still
+// make the shell drop what it is given, so then it is first given one of ours, until it has taken that.
 func (s *Session) Run(nonce, command string) error {
 	s.run.Lock()
 	defer s.run.Unlock()
 	if s.run.typed {
 		// What the command before has not read is not for this one.
 		s.run.typed = false
+		s.run.disturbed = true
 		if err := control(s.slave, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }); err != nil {
 			return fmt.Errorf("drop typed input: %w", err)
 		}
 	}
+	if !s.run.disturbed {
+		return s.give(nonce, command)
+	}
+	s.run.disturbed, s.run.withdrawn, s.run.settling = false, false, 0
+	s.run.pending = &pending{nonce: nonce, command: command}
+	return s.give(settleNonce+nonce, settleCommand)
+}
+
+// pending is a command that waits for the shell to settle.
+type pending struct{ nonce, command string }
+
+const (
+	settleNonce = "settle-"
+	// settleCommand does nothing, and keeps $? (as a break would) and $_.
+	settleCommand = `{ ((__rt_b=__rt_s,1)); } >/dev/null 2>&1`
+	// statusInterrupted is that of a command that SIGINT has ended.
+	statusInterrupted = 128 + int(unix.SIGINT)
+	// settleTries bounds how often a shell is given it that does not say that it took it.
+	settleTries = 3
+)
+
+// give hands a command to the shell. run is held.
+func (s *Session) give(nonce, command string) error {
 	if err := s.writeCommand(command); err != nil {
 		return fmt.Errorf("hand over command: %w", err)
 	}
@@ -74,35 +101,63 @@ func (s *Session) readControl() {
 	}
 }
 
-// report takes a report. One with the nonce of the command before comes from an interrupted wait for a command: if a trigger was
-// under way, it may have been taken and dropped; the shell drops it if not. So it is given again, for the new report. Any other
-// nonce is that of the running command, even if that has changed it: it is over.
+// report takes a report.
 func (s *Session) report(r Report) {
 	s.run.Lock()
-	s.run.sequence = r.Sequence
-	first := !s.run.heard
-	stale := !first && (s.run.nonce == "" || r.Nonce == s.run.last)
-	s.run.heard = true
-	if stale && s.run.nonce != "" {
-		if err := s.trigger(); err != nil {
-			s.log.Debug("the shell is gone", "error", err) // Exited follows.
-		}
-	}
-	if !stale {
-		if r.Nonce != s.run.nonce {
-			s.log.Warn("a command has changed the prompt hook's variables", "nonce", s.run.nonce)
-		}
-		r.Nonce = s.run.nonce
-		s.run.last, s.run.nonce = r.Nonce, ""
-	}
+	over := s.take(&r)
 	s.run.Unlock()
-	if stale {
+	if !over {
 		return
 	}
 	s.barrier(func(complete bool) {
 		s.out.ready = true
 		s.handler.Idle(r, complete)
 	})
+}
+
+// take reports whether the shell is idle from now on. A report that comes while it is idle is that of an interrupted wait for a
+// command. Any other says that the command that the shell was given is over, whatever nonce it has: the command may have changed
+// that, or an interrupt came before it. run is held.
+func (s *Session) take(r *Report) (idle bool) {
+	s.run.sequence = r.Sequence
+	if !s.run.heard {
+		s.run.heard = true
+		return true
+	}
+	if s.run.nonce == "" {
+		return false
+	}
+	if p := s.run.pending; p != nil && !s.settle(p, r) {
+		return false
+	}
+	if r.Nonce != s.run.nonce {
+		s.log.Debug("a command was interrupted before it began, or has changed the prompt hook's variables", "nonce", s.run.nonce)
+	}
+	r.Nonce, s.run.nonce = s.run.nonce, ""
+	return true
+}
+
+// settle goes on with a command that waits for the shell to settle: over says that it will not be given to the shell. run is held.
+func (s *Session) settle(p *pending, r *Report) (over bool) {
+	var err error
+	switch {
+	case s.run.withdrawn:
+		s.run.pending, s.run.nonce, s.run.disturbed = nil, p.nonce, true
+		r.Status = statusInterrupted
+		return true
+	case r.Nonce != s.run.nonce && s.run.settling < settleTries:
+		s.run.settling++
+		err = s.trigger()
+	default:
+		s.run.pending = nil
+		err = s.give(p.nonce, p.command)
+	}
+	if err != nil {
+		// Whether the shell took the command, Exited tells.
+		s.log.Debug("cannot hand over a command", "error", err)
+		s.Kill()
+	}
+	return false
 }
 
 // Type writes to the terminal as a keyboard does. Blocks while the terminal takes no more, until AbortType.
@@ -149,26 +204,6 @@ func endOfFile(tty *os.File) byte {
 		return err
 	})
 	return eof
-}
-
-// Interrupt sends SIGINT to what is in the foreground, in any mode of the terminal. Unlike a typed Ctrl-C it has reached
-// everybody when the call returns, so that it cannot hit the next command.
-func (s *Session) Interrupt() error {
-	err := control(s.master, func(fd int) error { return unix.IoctlSetInt(fd, unix.TIOCSIG, int(unix.SIGINT)) })
-	if err != nil {
-		return fmt.Errorf("interrupt foreground: %w", err)
-	}
-	return nil
-}
-
-// Foreground returns the process group that has the terminal.
-func (s *Session) Foreground() (pgrp int, err error) {
-	err = control(s.master, func(fd int) error {
-		var err error
-		pgrp, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP)
-		return err
-	})
-	return pgrp, err
 }
 
 // Resize sets the terminal's size; the foreground gets SIGWINCH.
