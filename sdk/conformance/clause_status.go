@@ -156,7 +156,9 @@ func statusGone(ctx context.Context, c *check) error {
 	c.step("read the phase after Close, for as long as two heartbeats may be apart")
 	slow := time.AfterFunc(heartbeatLimit, cancel)
 	err = w.until(phaseGone, phaseRunning)
-	slow.Stop()
+	if !slow.Stop() {
+		return fmt.Errorf("it was not told within %v: %w", heartbeatLimit, err)
+	}
 	if err != nil {
 		return err
 	}
