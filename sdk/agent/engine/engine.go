@@ -7,6 +7,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -194,8 +195,9 @@ func (e *Engine) List(active bool, limit int) []*agentv1.ActionRecord {
 	return all
 }
 
-// Close ends the shell and every process that an action runs, waits for that (until ctx ends), and closes the records. Actions
-// that are cut off become OUTCOME_LOST with the next New. What processes have detached is the caller's to kill (Tree.Kill).
+// Close ends the shell and every process that an action runs, waits for that (until ctx ends), and closes the records in any case.
+// What was in the shell is recorded as OUTCOME_LOST; what is queued, or not over when ctx ends, becomes that with the next New. What
+// processes have detached is the caller's to kill (Tree.Kill).
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	already := e.closed
@@ -222,6 +224,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	case <-done:
 		return rterr.Wrap(rterr.Internal, "close engine", e.journal.Close())
 	case <-ctx.Done():
-		return rterr.Wrap(rterr.Timeout, "close engine", ctx.Err())
+		return rterr.Wrap(rterr.Timeout, "close engine", errors.Join(ctx.Err(), e.journal.Close()))
 	}
 }

@@ -138,3 +138,34 @@ func TestTooNewRecordsAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCloseRecordsWhatItCutsOff(t *testing.T) {
+	l := newLab(t)
+	for _, static := range []bool{false, true} {
+		g := l.start(request(t, "", action.KindRun, action.Run{Command: "echo up; sleep 100", IsStatic: static}, 0)).output()
+		l.shut()
+		s := g.wait()
+		if e := s.obs.GetError(); s.obs.Outcome != agentv1.Outcome_OUTCOME_LOST || e.GetRan() != agentv1.Ran_RAN_UNKNOWN || s.pty() != "up\n" {
+			t.Errorf("%v %q", s.obs, s.pty())
+		}
+		l.open()
+		r, err := l.Get(g.id)
+		if err != nil || !r.GetFinishedAt().AsTime().Equal(s.obs.GetFinishedAt().AsTime()) {
+			t.Errorf("the next engine says %v (%v)", r, err)
+		}
+	}
+}
+
+func TestCloseClosesTheRecordsWithoutTime(t *testing.T) {
+	l := newLab(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = l.Close(ctx) // In time or not.
+	l.shell.close()
+	l.left.close()
+	l.work.Wait()
+	if err := l.journal.Put(&agentv1.ActionRecord{Id: "late"}); !rterr.Is(err, rterr.Unavailable) {
+		t.Errorf("the records are open: %v", err)
+	}
+	l.open()
+}

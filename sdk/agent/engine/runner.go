@@ -306,7 +306,7 @@ func (r *runner) resize(l *live, rows, cols uint16) error {
 
 func (r *runner) cut(*live) {} // close ends the shell, and that the action.
 
-// close ends the shell. Actions that run in it or wait are left as they are: lost, or never begun.
+// close ends the shell. The action that runs in it is lost; those that wait are left as they are.
 func (r *runner) close() {
 	r.mu.Lock()
 	r.closed = true
@@ -314,7 +314,9 @@ func (r *runner) close() {
 	r.session = nil
 	var static *runner
 	if r.turn != nil {
-		static = r.turn.static
+		if r.turn.static != r {
+			static = r.turn.static
+		}
 		for _, t := range r.turn.timers {
 			t.Stop()
 		}
@@ -330,6 +332,23 @@ func (r *runner) close() {
 		s.Close()
 	}
 	r.closing.Wait()
+	r.lose()
+}
+
+// lose makes the turn done whose shell was closed under it.
+func (r *runner) lose() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.turn
+	if t == nil || !t.recorded || t.done {
+		return
+	}
+	t.end()
+	cause := rterr.New(rterr.OutcomeUnknown, "", "the agent was stopped while the action ran").WithRan(rterr.RanUnknown)
+	if !t.begun {
+		cause = rterr.New(rterr.OutcomeUnknown, "", "the agent was stopped before the action began").WithRan(rterr.RanNo)
+	}
+	r.e.complete(t.live, result{outcome: agentv1.Outcome_OUTCOME_LOST, err: detailOf(cause)})
 }
 
 // session is a shell and its events. Events of a shell that the runner has given up go nowhere.
