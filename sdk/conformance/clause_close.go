@@ -103,8 +103,12 @@ func closeSees(ctx context.Context, c *check, script string) error {
 		return err
 	}
 	c.step("see that it lives")
-	if dead, err := p.dead(); err != nil || dead {
-		return fmt.Errorf("the pipe in the given workspace %s is not the one in the sandbox (%v)", dir, err)
+	dead, err := p.dead()
+	if err != nil {
+		return fmt.Errorf("the pipe in the given workspace %s: %w", dir, err)
+	}
+	if dead {
+		return fmt.Errorf("the pipe in the given workspace %s is not the one in the sandbox", dir)
 	}
 	c.step("close the sandbox")
 	if err := sb.delete(ctx); err != nil {

@@ -134,8 +134,12 @@ func onceConflict(ctx context.Context, c *check, via route) error {
 		return err
 	}
 	c.step("count how often it ran")
-	if times, err := ranTimes(ctx, sb, file); err != nil || times != 0 {
-		return fmt.Errorf("the refused action ran %d times (%v)", times, err)
+	times, err := ranTimes(ctx, sb, file)
+	if err != nil {
+		return err
+	}
+	if times != 0 {
+		return fmt.Errorf("the refused action ran %d times", times)
 	}
 	return nil
 }

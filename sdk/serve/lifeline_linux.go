@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -16,7 +17,7 @@ func awaitParent(ctx context.Context) error {
 		return fmt.Errorf("the parent is process %d", parent)
 	}
 	fd, err := unix.PidfdOpen(parent, unix.PIDFD_NONBLOCK)
-	if err == unix.ESRCH {
+	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {

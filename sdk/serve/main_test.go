@@ -60,9 +60,7 @@ func (b *testBackend) Configure(_ context.Context, req *backendv1.ConfigureReque
 
 // Pause panics; Resume prints and answers; Renew waits for the end of the call.
 func (b *testBackend) Pause(context.Context, *backendv1.PauseRequest) (*backendv1.PauseResponse, error) {
-	var none map[string]int
-	none["boom"] = 1
-	return nil, nil
+	panic(errors.New("assignment to entry in nil map"))
 }
 
 func (b *testBackend) Resume(context.Context, *backendv1.ResumeRequest) (*backendv1.ResumeResponse, error) {

@@ -28,7 +28,6 @@ type launched struct {
 	process *os.Process
 	stderr  *syncBuffer
 	client  *plugin.Client
-	stdin   *os.File
 }
 
 // launch starts this test binary as a plugin, with go-plugin's own launcher and AutoMTLS.

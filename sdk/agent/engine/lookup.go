@@ -69,7 +69,7 @@ func lookPath(name string, env []string, dir string) (string, error) {
 			path = value
 		}
 	}
-	found := error(fs.ErrNotExist)
+	var found error = fs.ErrNotExist
 	for _, folder := range filepath.SplitList(path) {
 		if !filepath.IsAbs(folder) {
 			folder = filepath.Join(dir, folder)

@@ -169,7 +169,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	_, endErr := s.end()
 	s.drain(web, cancel)
-	_ = <-failed // Serve has ended; why is in cause
+	if err := <-failed; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		cause = errors.Join(cause, err)
+	}
 	return errors.Join(cause, endErr)
 }
 

@@ -30,10 +30,10 @@ type output struct {
 // event hands on one event. It never fails: a broken output is remembered, and the rest is dropped until the action ends.
 func (o *output) event(ev *agentv1.ActionEvent) error {
 	if o.broken != nil {
-		return nil
+		return nil //nolint:nilerr // remembered
 	}
-	if broken := o.write(ev); broken != nil {
-		o.breakOff(broken)
+	if err := o.write(ev); err != nil {
+		o.breakOff(err)
 	}
 	return nil
 }

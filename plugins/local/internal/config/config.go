@@ -3,6 +3,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ type Config struct {
 	// Level is the isolation of every sandbox. Fails closed: what cannot be had is refused, never lowered.
 	Level string `json:"level,omitempty" jsonschema:"enum=process,enum=namespaced,default=process,description=Isolation of every sandbox. What cannot be had is refused and never lowered."`
 	// AgentBinary is the program of the sandbox agent.
-	AgentBinary string `json:"agent_binary,omitempty" jsonschema:"description=Path of the program of the sandbox agent. Default: openhands-rt beside the plugin."`
+	AgentBinary string `json:"agent_binary,omitempty" jsonschema:"description=Path of the program of the sandbox agent. Default: openhands-rt-agent beside the plugin, else openhands-rt."`
 	// AgentArgs are its arguments before those that the backend adds.
 	AgentArgs []string `json:"agent_args,omitempty" jsonschema:"description=Arguments of the agent before those that the backend adds. Default: agent."`
 	// Env is added to the environment of everything in a sandbox; what a client asks for comes after it.
@@ -94,7 +95,7 @@ func Parse(raw []byte, beside string) (Settings, error) {
 
 // typeError names the key whose value has the wrong type.
 func typeError(err error) error {
-	if t, ok := err.(*json.UnmarshalTypeError); ok {
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return Invalid(t.Field, "is a %s, wanted is %s", t.Value, t.Type)
 	}
 	return Invalid("", "%v", err)
@@ -186,11 +187,21 @@ func checkWorkspaceRoot(s *Settings) error {
 	return nil
 }
 
+// isProgram: a regular file that may be executed.
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
 // findAgent checks that the agent's program is there: it would be missed only at the first sandbox otherwise.
 func findAgent(s *Settings, beside string) error {
 	named := s.AgentBinary != ""
 	if !named {
 		s.AgentBinary = filepath.Join(beside, "openhands-rt")
+		// The agent alone, where scripts/build has made it: half the memory of the whole program in the role of the agent.
+		if slim := s.AgentBinary + "-agent"; isProgram(slim) {
+			s.AgentBinary = slim
+		}
 	}
 	info, err := os.Stat(s.AgentBinary)
 	switch {

@@ -134,7 +134,7 @@ func (s *Service) Endpoint(_ context.Context, req *backendv1.EndpointRequest) (*
 	return answer, nil
 }
 
-// VSCodeURL: there is no VSCode server in these sandboxes.
+// VSCodeURL is refused: there is no VSCode server in these sandboxes.
 func (s *Service) VSCodeURL(context.Context, *backendv1.VSCodeURLRequest) (*backendv1.VSCodeURLResponse, error) {
 	const op = "find vscode"
 	if _, err := s.configured(op); err != nil {

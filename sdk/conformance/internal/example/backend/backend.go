@@ -50,7 +50,7 @@ func capabilities() *backendv1.Capabilities {
 	}
 }
 
-// Describe: serve.Main fills in name, versions, protocol and instance.
+// Describe says what it can do; serve.Main fills in name, versions, protocol and instance.
 func (b *Backend) Describe(context.Context, *backendv1.DescribeRequest) (*backendv1.DescribeResponse, error) {
 	return &backendv1.DescribeResponse{Capabilities: capabilities(), ConfigSchema: []byte(schema)}, nil
 }
