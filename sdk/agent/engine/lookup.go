@@ -69,7 +69,7 @@ func lookPath(name string, env []string, dir string) (string, error) {
 			path = value
 		}
 	}
-	var found error = fs.ErrNotExist
+	found := fs.ErrNotExist
 	for _, folder := range filepath.SplitList(path) {
 		if !filepath.IsAbs(folder) {
 			folder = filepath.Join(dir, folder)
