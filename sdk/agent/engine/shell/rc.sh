@@ -1,11 +1,11 @@
 # What the persistent shell reads at its start instead of ~/.bashrc, which it reads from here.
 #
 # Descriptor 247 is a socket to the agent, 248 the file that holds the next command. The prompt hook never returns to a prompt:
-# it reports to the agent, waits for a command, and evaluates it at top level with both descriptors closed. It forks nothing.
+# it reports to the agent, waits for a command, and evaluates it at top level with all of these closed. It forks nothing.
 # Aliases and functions of the user's do not reach into it: words are quoted, and it is read before ~/.bashrc.
 
-exec 246<&-
-__rt_key=@KEY@ __rt_q=0 __rt_n= __rt_s=0 __rt_t= __rt_p= __rt_i=0 __rt_j=0 __rt_b= __rt_a=() __rt_all=()
+exec 246<&- 250</dev/null
+__rt_key=@KEY@ __rt_q=0 __rt_n= __rt_s=0 __rt_t= __rt_p= __rt_x= __rt_c= __rt_k= __rt_i=0 __rt_j=0 __rt_b= __rt_a=() __rt_all=()
 __rt_py= __rt_path= __rt_at= __rt_user='\u' __rt_host='\h'
 __rt_user=${__rt_user@P} __rt_host=${__rt_host@P}
 
@@ -19,47 +19,66 @@ __rt_python() {
   done
 }
 
-# One turn: report how the last command ended, wait for the next. Its argument restores $_.
-# A trigger names the report that it answers: one that was sent before an interrupt is not taken for the next.
+# One turn: report how the last command ended, wait for the next, return the last one's status. Its last argument restores $_.
+# Its first names the loop that asks. A loop that ends by the status leaves the command to the loop after it: __rt_c names that.
+# A trigger names the report that it answers: one that was sent before an interrupt is not taken for the next. It has a fixed
+# length, since read takes a line from a socket byte by byte.
 __rt_turn() {
-  __rt_s=$?
+  __rt_x=$?
+  [[ $__rt_c != "$1" ]] || { __rt_c=; return "$__rt_s"; }
+  __rt_s=$__rt_x __rt_c=
   [[ -z $__rt_b ]] || __rt_s=$__rt_b
-  case $- in *x*) set +x; __rt_p='{ set -x; } 2>/dev/null;' ;; *) __rt_p= ;; esac
+  case $- in *r*) \builtin exit 125 ;; *x*) set +x; __rt_p='{ set -x; } 2>/dev/null;' ;; *) __rt_p= ;; esac
   [[ ${PATH-} == "$__rt_path" && ( ( -n $__rt_py && -x $__rt_py ) || ( -z $__rt_py && ${EPOCHSECONDS-} == "$__rt_at" ) ) ]] ||
     __rt_python
-  [[ ${PROMPT_COMMAND-} == "$__rt_loop" ]] || { unset PROMPT_COMMAND; PROMPT_COMMAND=("${__rt_all[@]}"); }
+  \builtin test "${PROMPT_COMMAND-}" = "$__rt_loop" || { unset PROMPT_COMMAND; PROMPT_COMMAND=("${__rt_all[@]}"); }
   __rt_q=$((__rt_q + 1)) __rt_a=()
-  \builtin printf '%s\0' "$__rt_key" "$__rt_n" "$__rt_q" "$__rt_s" "${!-}" "${PWD-}" "$__rt_user" "$__rt_host" "$__rt_py" >&247 ||
+  \builtin printf '%s\0' "$__rt_key" "$__rt_n" "$__rt_q" "$__rt_s" "${!-}" "${PWD-}" "$__rt_user" "$__rt_host" "$__rt_py" ||
     \builtin exit "$__rt_s"
-  while IFS= \builtin read -r ${TMOUT:+"-t99999999"} -u 247 __rt_t; do
+  while IFS= \builtin read -r -N 44 ${TMOUT:+"-t99999999"} -u 251 __rt_t; do
     [[ $__rt_t == "$__rt_q "* ]] || continue
-    IFS= \builtin read -r -d '' -u 248 "__rt_a[$__rt_i]"
-    __rt_n=${__rt_t#* } __rt_j=0 __rt_b=
-    return 0
+    IFS= \builtin read -r -d '' -u 252 "__rt_a[$__rt_i]"
+    __rt_t=${__rt_t#* } __rt_n=${__rt_t%% *} __rt_j=0 __rt_b=
+    case $1$__rt_s in first0 | zero0 | other[1-9]*) ;; other*) __rt_c=zero ;; *) __rt_c=other ;; esac
+    return "$__rt_s"
   done
   \builtin exit "$__rt_s"
 }
 
-# Restores $? and, by its argument, $_, where neither -e nor ERR sees it.
-__rt_status() { return "$__rt_s"; }
-
-# A break in a command, or a stopped job, gets out of the loop below. There is a next one in PROMPT_COMMAND; behind the last, an
+# A break in a command, or a stopped job, gets out of the loops below. There are next ones in PROMPT_COMMAND; behind the last, an
 # interrupt leads back to the first, since nothing else starts them again. It gives up when the hook cannot run at all.
 __rt_again() {
-  __rt_b=$?
+  __rt_x=$?
+  __rt_b=${__rt_k:-$__rt_x} __rt_k=
   ((__rt_j++ < 9)) || \builtin exit 125
 }
 
-# Both branches are the same: in the second, $? is that of the last command. The subscript makes sure that no command is
-# evaluated twice. What the user's -x and DEBUG say of the loop itself goes nowhere.
-__rt_loop='while { __rt_turn "$_"; } >/dev/null 2>&1; do if { __rt_status "$_"; } >/dev/null 2>&1
-then \builtin eval -- "$__rt_p${__rt_a[__rt_i++]-exit 125}" 247>&- 248<&-
-else \builtin eval -- "$__rt_p${__rt_a[__rt_i++]-exit 125}" 247>&- 248<&-; fi; done; { __rt_again; } >/dev/null 2>&1'
+# Whether a loop was left for the next one; if not, by a break.
+__rt_left() {
+  __rt_x=$?
+  [[ -z $__rt_c ]] || return 0
+  __rt_k=$__rt_x
+  return 1
+}
+
+# $? of a command is that of the one before: in the body of a while loop it is 0, in that of an until loop it is not. Neither -e
+# nor ERR sees it there. The subscript makes sure that no command is evaluated twice. What the user's -x and DEBUG say of the loop
+# itself goes to the socket, where the agent skips it.
+#
+# The descriptors of the agent are closed in the loops, once for all commands: 251 and 252 are where bash keeps 247 and 248
+# meanwhile, for it saves a descriptor above the one that takes its place. No program gets them.
+__rt_eval='do \builtin eval -- "$__rt_p${__rt_a[__rt_i++]-exit 125}"; done'
+__rt_loop='{ {
+while { __rt_turn first "$_"; } >&251 2>&1; '$__rt_eval'
+while { __rt_left "$_"; } >&251 2>&1; do
+until { __rt_turn other "$_"; } >&251 2>&1; '$__rt_eval'
+while { __rt_turn zero "$_"; } >&251 2>&1; '$__rt_eval'
+done; } 247>&- 248<&- 250<&-; } 247>&250 248<&250; { __rt_again; } >/dev/null 2>&1'
 
 for __rt_i in {1..200}; do __rt_all+=("$__rt_loop"); done
 __rt_i=0 __rt_all+=('{ \builtin kill -INT $$; } 2>/dev/null; \builtin exit 125')
 
-[[ -r ~/.bashrc ]] && . ~/.bashrc 247>&- 248<&-
+[[ -r ~/.bashrc ]] && . ~/.bashrc 247>&- 248<&- 250<&-
 bind 'set enable-bracketed-paste off' 2>/dev/null
 unset HISTFILE PROMPT_COMMAND
 PS1= PS2= PROMPT_COMMAND=("${__rt_all[@]}")

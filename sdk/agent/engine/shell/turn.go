@@ -13,12 +13,21 @@ import (
 // largeCommand is the size from which on the file of commands is emptied afterwards.
 const largeCommand = 64 << 10
 
+// MaxNonce is the most that a nonce may have, in bytes: the shell reads triggers of one length.
+const MaxNonce = 16
+
+// triggerLength fits the longest sequence number, a space and a nonce, also one of ours. rc.sh has it too.
+const triggerLength = 20 + 1 + len(settleNonce) + MaxNonce
+
 // Run gives the shell a command, which must have no NUL byte. The shell must be idle: between an Idle and the next Run. nonce
-// comes back in the Idle that ends it; it is not empty, has no newline, and is not used twice.
+// comes back in the Idle that ends it; it has 1 to MaxNonce letters and digits, and is not used twice.
 //
 // A command is given to the shell once, whatever that says. A signal or a key that came at the end of the last command may still
 // make the shell drop what it is given, so then it is first given one of ours, until it has taken that.
 func (s *Session) Run(nonce, command string) error {
+	if len(nonce) > MaxNonce {
+		return fmt.Errorf("hand over command: a nonce of %d bytes", len(nonce))
+	}
 	s.run.Lock()
 	defer s.run.Unlock()
 	if s.run.typed {
@@ -76,10 +85,13 @@ func (s *Session) trigger() error {
 	if _, err := s.command.Seek(0, 0); err != nil {
 		return fmt.Errorf("rewind command: %w", err)
 	}
-	line := strconv.AppendUint(nil, s.run.sequence, 10)
+	line := strconv.AppendUint(make([]byte, 0, triggerLength), s.run.sequence, 10)
 	line = append(line, ' ')
 	line = append(line, s.run.nonce...)
-	if _, err := s.control.Write(append(line, '\n')); err != nil {
+	for len(line) < triggerLength {
+		line = append(line, ' ')
+	}
+	if _, err := s.control.Write(line); err != nil {
 		return fmt.Errorf("trigger command: %w", err)
 	}
 	return nil
