@@ -29,6 +29,7 @@ type cgroupTree struct {
 	main    cgroup
 	starter *starter
 	reaper  *reaper
+	marker  marker
 	log     hclog.Logger
 
 	// mu is held while a command starts and while the tree is stopped for a signal: a child that starts in a frozen cgroup
@@ -52,6 +53,7 @@ func newCgroupTree(dir string, s *starter, log hclog.Logger) (*cgroupTree, error
 	if t.path, err = pathInMount(dir); err != nil {
 		return nil, err
 	}
+	t.marker = newMarker()
 	t.reaper = newReaper(t.holds)
 	return t, nil
 }
@@ -75,7 +77,7 @@ func (t *cgroupTree) holds(pid int) bool {
 
 func (t *cgroupTree) Kind() string { return KindCgroup2 }
 
-func (t *cgroupTree) Mark() Mark { return markNow() }
+func (t *cgroupTree) Mark() Mark { return t.marker.now() }
 
 func (t *cgroupTree) Start(cmd *exec.Cmd, group string) error {
 	const op = "start in process tree"
@@ -312,6 +314,7 @@ func (t *cgroupTree) Close() error {
 	}
 	t.closed = true
 	t.reaper.close()
+	t.marker.close()
 	t.starter.close()
 	return nil
 }

@@ -100,30 +100,48 @@ func parseStat(raw []byte) (stat, error) {
 	return s, nil
 }
 
-// markNow returns the present moment.
-func markNow() Mark {
+// marker makes marks. It keeps /proc/loadavg open: to open a file of /proc costs several times what it costs to read it.
+type marker struct {
+	// loadavg is -1 if it cannot be read.
+	loadavg int
+}
+
+func newMarker() marker {
+	fd, err := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return marker{loadavg: -1}
+	}
+	return marker{loadavg: fd}
+}
+
+// now returns the present moment.
+func (m marker) now() Mark {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return Mark{} // Cannot fail on a kernel that has cgroup v2; a zero mark means "since boot".
 	}
-	return Mark{Ticks: uint64(ts.Nano()) / tickNanos, pid: lastPid()}
+	return Mark{Ticks: uint64(ts.Nano()) / tickNanos, pid: m.lastPid()}
 }
 
 // lastPid returns the pid that was given out last, the last field of /proc/loadavg; 0 if it cannot be read.
-func lastPid() int {
-	raw, err := os.ReadFile("/proc/loadavg")
+func (m marker) lastPid() int {
+	var raw [128]byte
+	n, err := unix.Pread(m.loadavg, raw[:], 0)
 	if err != nil {
 		return 0
 	}
-	fields := bytes.Fields(raw)
-	if len(fields) == 0 {
-		return 0
-	}
-	pid, err := strconv.Atoi(string(fields[len(fields)-1]))
+	line := bytes.TrimSpace(raw[:n])
+	pid, err := strconv.Atoi(string(line[bytes.LastIndexByte(line, ' ')+1:]))
 	if err != nil {
 		return 0
 	}
 	return pid
+}
+
+func (m marker) close() {
+	if m.loadavg >= 0 {
+		_ = unix.Close(m.loadavg) // Only read from.
+	}
 }
 
 // before reports whether a process began after the mark. Within the mark's own tick the pids decide; a pid that is far below

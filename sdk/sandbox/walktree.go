@@ -31,6 +31,7 @@ type walkTree struct {
 	nonce   string
 	starter *starter
 	reaper  *reaper
+	marker  marker
 	log     hclog.Logger
 
 	mu sync.Mutex
@@ -48,7 +49,7 @@ type leader struct {
 }
 
 func newWalkTree(s *starter, log hclog.Logger) *walkTree {
-	t := &walkTree{self: os.Getpid(), nonce: rand.Text(), starter: s, log: log, groups: map[int]leader{}}
+	t := &walkTree{self: os.Getpid(), nonce: rand.Text(), starter: s, marker: newMarker(), log: log, groups: map[int]leader{}}
 	t.reaper = newReaper(t.holds)
 	return t
 }
@@ -65,7 +66,7 @@ func (t *walkTree) holds(pid int) bool {
 
 func (t *walkTree) Kind() string { return KindWalk }
 
-func (t *walkTree) Mark() Mark { return markNow() }
+func (t *walkTree) Mark() Mark { return t.marker.now() }
 
 func (t *walkTree) Start(cmd *exec.Cmd, group string) error {
 	const op = "start in process tree"
@@ -316,6 +317,7 @@ func (t *walkTree) Close() error {
 	}
 	t.closed = true
 	t.reaper.close()
+	t.marker.close()
 	t.starter.close()
 	return nil
 }
