@@ -104,3 +104,25 @@ func TestAQueuedActionThatIsBeingRecordedHoldsUpThoseBehindIt(t *testing.T) {
 		t.Errorf("%q", s.run.Content)
 	}
 }
+
+func TestAStaticCommandDoesNotEndWithTheShellsOwn(t *testing.T) {
+	l := newLab(t)
+	l.sh("mkfifo gate")
+	l.runFor("read x <gate; (exit 7)", 100*time.Millisecond) // It runs on.
+	g := l.start(request(t, "", action.KindRun, action.Run{Command: "echo up; read x; stty size", IsStatic: true}, 0)).output()
+	if err := l.Resize(&agentv1.ResizeRequest{ActionId: g.id, Rows: 12, Cols: 34, Sequence: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.cfg.Workspace+"/gate", []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Input(l.ctx(), &agentv1.InputRequest{ActionId: g.id, Data: []byte("\n")}); err != nil {
+		t.Fatal(err)
+	}
+	if s := g.wait(); s.obs.GetExitCode() != 0 || s.run.Content != "up\n\n12 34" {
+		t.Errorf("%v %q", s.obs, s.run.Content)
+	}
+	if s := l.exec(request(t, "", action.KindRun, action.Run{Command: ""}, 0)); s.obs.GetExitCode() != 7 {
+		t.Errorf("the command that ran on: %v", s.obs)
+	}
+}

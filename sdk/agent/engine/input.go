@@ -76,9 +76,11 @@ func (in *input) pass(done chan struct{}) {
 		in.mu.Unlock()
 		n, err := in.to.write(piece)
 		in.mu.Lock()
-		in.buf = in.buf[n:]
 		if err != nil {
 			in.stopped, in.buf = true, nil
+		}
+		if !in.stopped { // stop has emptied it meanwhile.
+			in.buf = in.buf[n:]
 		}
 		in.mu.Unlock()
 		in.wake.Wake()

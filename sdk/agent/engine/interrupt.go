@@ -15,7 +15,7 @@ func (r *runner) interrupt(l *live, level agentv1.InterruptLevel) (bool, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t := r.turn; t != nil && t.live == l {
-		if t.static != nil && t.static != r {
+		if r.elsewhere(t) {
 			return t.static.interrupt(l, level)
 		}
 		return r.interruptTurn(t, level)

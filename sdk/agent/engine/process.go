@@ -13,6 +13,7 @@ import (
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/action"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/engine/shell"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -135,7 +136,7 @@ func (p *process) connect() (theirs []*os.File, err error) {
 }
 
 func (p *process) connectTerminal(t *action.TTY) (theirs []*os.File, err error) {
-	master, slave, err := pty.Open()
+	master, slave, err := shell.OpenPair()
 	if err != nil {
 		return nil, err
 	}

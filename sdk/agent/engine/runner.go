@@ -214,8 +214,11 @@ func (r *runner) begin(t *turn) {
 
 // waits reports whether the turn needs nothing but a shell that is ready. mu is held.
 func (r *runner) waits(t *turn) bool {
-	return t != nil && t == r.turn && t.recorded && !t.begun && !t.done && (t.static == nil || t.static == r)
+	return t != nil && t == r.turn && !r.elsewhere(t) && t.recorded && !t.begun && !t.done
 }
+
+// elsewhere reports whether the turn has a shell of its own: then all else of it is guarded by that one's mu. mu is held.
+func (r *runner) elsewhere(t *turn) bool { return t.static != nil && t.static != r }
 
 // proceed lets the turn go as far as it can. Whatever happens to the shell, a turn begins once. mu is held.
 func (r *runner) proceed(t *turn) {
@@ -298,6 +301,9 @@ func (r *runner) apart(t *turn) {
 func (r *runner) resize(l *live, rows, cols uint16) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if t := r.turn; t != nil && t.live == l && r.elsewhere(t) {
+		return t.static.resize(l, rows, cols)
+	}
 	if r.turn == nil || r.turn.live != l || !r.turn.begun || r.session == nil {
 		return rterr.New(rterr.IllegalState, "", "the action does not have the terminal")
 	}
@@ -313,10 +319,11 @@ func (r *runner) close() {
 	s := r.session
 	r.session = nil
 	var static *runner
-	if r.turn != nil {
-		if r.turn.static != r {
-			static = r.turn.static
-		}
+	switch {
+	case r.turn == nil:
+	case r.elsewhere(r.turn):
+		static = r.turn.static
+	default:
 		for _, t := range r.turn.timers {
 			t.Stop()
 		}

@@ -183,7 +183,7 @@ func (s *session) Idle(report shell.Report, complete bool) {
 // over ends the running command.
 func (r *runner) over(end ending) {
 	r.busy = false
-	if t := r.turn; t != nil && t.begun && !t.done {
+	if t := r.turn; t != nil && !r.elsewhere(t) && t.begun && !t.done {
 		r.finish(t, end)
 		return
 	}

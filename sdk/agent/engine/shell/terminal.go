@@ -11,11 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal returns both ends of a new PTY. Output bytes pass it unchanged: a newline stays one byte.
-func openTerminal(rows, cols uint16) (master, slave *os.File, err error) {
-	master, slave, err = pty.Open()
+// OpenPair returns both ends of a new PTY. The master has deadlines, and closing it ends a read: pty.Open leaves it blocking.
+func OpenPair() (master, slave *os.File, err error) {
+	blocking, slave, err := pty.Open()
 	if err != nil {
 		return nil, nil, fmt.Errorf("open terminal: %w", err)
+	}
+	defer func() { _ = blocking.Close() }() // Nothing was read from it.
+	var fd int
+	err = control(blocking, func(old int) error {
+		var err error
+		if fd, err = unix.FcntlInt(uintptr(old), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return unix.SetNonblock(fd, true)
+	})
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("open terminal: %w", err), slave.Close())
+	}
+	return os.NewFile(uintptr(fd), "terminal"), slave, nil
+}
+
+// openTerminal returns both ends of a new PTY. Output bytes pass it unchanged: a newline stays one byte.
+func openTerminal(rows, cols uint16) (master, slave *os.File, err error) {
+	master, slave, err = OpenPair()
+	if err != nil {
+		return nil, nil, err
 	}
 	err = errors.Join(
 		control(slave, func(fd int) error {
