@@ -71,6 +71,7 @@ func (r *runner) look(t *turn, s *session, struck shell.Foreground, try int) {
 	}
 	now := s.Foreground()
 	if !missed(struck, now) {
+		r.strikeWaited(t, struck, try)
 		r.watch(t, s, struck, try)
 		return
 	}
@@ -80,6 +81,17 @@ func (r *runner) look(t *turn, s *session, struck shell.Foreground, try int) {
 	}
 	if err := r.strike(t, try); err != nil {
 		r.e.log.Debug("cannot interrupt again", "action", t.live.id, "error", err) // The terminal is gone, and the shell with it.
+	}
+}
+
+// strikeWaited is for a shell that has taken the signal, has the terminal, and does not end all the same: it waits for programs in
+// the background, such as the rest of a pipe whose first part it hit. All that the command began gets the signal then. mu is held.
+func (r *runner) strikeWaited(t *turn, struck shell.Foreground, try int) {
+	if !struck.Shell || try < interruptPatience {
+		return
+	}
+	if err := r.signalSince(syscall.SIGINT); err != nil {
+		r.e.log.Warn("cannot interrupt what an action began", "action", t.live.id, "error", err)
 	}
 }
 

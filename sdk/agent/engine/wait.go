@@ -13,6 +13,8 @@ const (
 	waitInterrupted     = 25 * time.Millisecond
 	waitInterruptedMost = 100 * time.Millisecond
 	interruptTries      = 16
+	// interruptPatience is how many looks a shell that took the signal has to end, before what it began gets it too.
+	interruptPatience = 3
 	// waitShellStopped: a shell stands still at once after SIGSTOP, unless it is frozen or sits in the kernel.
 	waitShellStopped = 250 * time.Millisecond
 	// waitShellInterrupted: after a KILL of a run action, how long the shell may take to be idle before it is interrupted itself;
