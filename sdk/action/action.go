@@ -19,10 +19,16 @@ import (
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
-// The kinds of action that are understood. OpenHands' other kinds (run_ipython, read, ...) come with their executors.
+// The kinds of action. All but process are OpenHands' own.
 const (
-	KindRun     = "run"
-	KindProcess = "process"
+	KindRun               = "run"
+	KindProcess           = "process"
+	KindRunIPython        = "run_ipython"
+	KindRead              = "read"
+	KindWrite             = "write"
+	KindEdit              = "edit"
+	KindBrowse            = "browse"
+	KindBrowseInteractive = "browse_interactive"
 )
 
 // MaxPayload is the largest payload of an envelope, in bytes.

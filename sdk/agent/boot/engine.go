@@ -18,6 +18,6 @@ const engineDir = "engine"
 func newEngine(cfg Config, tree sandbox.Tree, log hclog.Logger) (server.Engine, error) {
 	return engine.New(engine.Config{
 		StateDir: filepath.Join(cfg.StateDir, engineDir), Workspace: cfg.Workspace, Env: cfg.environ(), Tree: tree,
-		RecordTTL: time.Duration(cfg.RecordTTL), Logger: log,
+		RecordTTL: time.Duration(cfg.RecordTTL), Kinds: kinds(), Logger: log,
 	})
 }

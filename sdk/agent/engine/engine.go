@@ -1,5 +1,6 @@
-// Package engine runs actions inside a sandbox: "process" (one program, byte-exact channels) and "run" (a command for the one
-// persistent shell). It records every action before it runs, keeps its output, and lets any number of readers follow it.
+// Package engine runs actions inside a sandbox: "process" (one program, byte-exact channels), "run" (a command for the one
+// persistent shell), and what other kinds it is given (Kind). It records every action before it runs, keeps its output, and lets
+// any number of readers follow it.
 //
 // An action belongs to the engine, not to who asked for it: a reader that goes away changes nothing. The agent's server
 // imports it.
@@ -8,9 +9,13 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -49,10 +54,12 @@ type Config struct {
 	Rows, Cols uint16
 	// NoChangeTimeout ends the wait for a run action that is not blocking and has written nothing for so long. 0: never.
 	NoChangeTimeout time.Duration
-	Logger          hclog.Logger
+	// Kinds are the further kinds of action, by their names, which must not be those of the engine's own. The map is not changed.
+	Kinds  map[string]Kind
+	Logger hclog.Logger
 }
 
-// maxQueue bounds the run actions that wait for their turn.
+// maxQueue bounds the run actions that wait for their turn, and the actions of further kinds that run.
 const maxQueue = 1000
 
 // Engine runs actions. All methods may be called from any goroutine.
@@ -73,6 +80,8 @@ type Engine struct {
 
 	// left reads what detached processes still write to the pipes of actions that are done.
 	left leftovers
+	// doings counts the tasks of further kinds.
+	doings atomic.Int64
 	// work are the goroutines of actions.
 	work sync.WaitGroup
 }
@@ -148,6 +157,11 @@ func (c Config) validate(op string) error {
 	case c.Tree == nil:
 		return bad("Tree", "is required")
 	}
+	for name, k := range c.Kinds {
+		if k == nil || name == action.KindRun || name == action.KindProcess || name == "" {
+			return bad("Kinds", fmt.Sprintf("%q cannot be added", name))
+		}
+	}
 	return nil
 }
 
@@ -158,8 +172,10 @@ func (e *Engine) dropped(id string) {
 	}
 }
 
-// Kinds returns the kinds of action that Execute takes.
-func (e *Engine) Kinds() []string { return []string{action.KindRun, action.KindProcess} }
+// Kinds returns the kinds of action that Execute takes: its own, and then the further ones in the order of their names.
+func (e *Engine) Kinds() []string {
+	return append([]string{action.KindRun, action.KindProcess}, slices.Sorted(maps.Keys(e.cfg.Kinds))...)
+}
 
 // Active returns the number of actions that are queued or running.
 func (e *Engine) Active() int {
@@ -195,9 +211,9 @@ func (e *Engine) List(active bool, limit int) []*agentv1.ActionRecord {
 	return all
 }
 
-// Close ends the shell and every process that an action runs, waits for that (until ctx ends), and closes the records in any case.
-// What was in the shell is recorded as OUTCOME_LOST; what is queued, or not over when ctx ends, becomes that with the next New. What
-// processes have detached is the caller's to kill (Tree.Kill).
+// Close ends the shell and every process and task that an action runs, waits for that (until ctx ends), and closes the records in any
+// case. What was in the shell, and a task that was cut off, is recorded as OUTCOME_LOST; what is queued, or not over when ctx ends,
+// becomes that with the next New. What processes have detached is the caller's to kill (Tree.Kill).
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	already := e.closed
@@ -210,19 +226,19 @@ func (e *Engine) Close(ctx context.Context) error {
 	if already {
 		return nil
 	}
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
 		for _, l := range all {
 			l.cut()
 		}
 		e.shell.close()
 		e.left.close()
 		e.work.Wait()
+		done <- e.closeKinds()
 	}()
 	select {
-	case <-done:
-		return rterr.Wrap(rterr.Internal, "close engine", e.journal.Close())
+	case err := <-done:
+		return rterr.Wrap(rterr.Internal, "close engine", errors.Join(err, e.journal.Close()))
 	case <-ctx.Done():
 		return rterr.Wrap(rterr.Timeout, "close engine", errors.Join(ctx.Err(), e.journal.Close()))
 	}

@@ -161,6 +161,13 @@ func (e *Engine) prepare(a *agentv1.Action) (job, error) {
 		}
 		return e.shell.job(r), nil
 	}
+	if k := e.cfg.Kinds[a.GetKind()]; k != nil {
+		task, err := k.Prepare(a.GetPayload())
+		if err != nil {
+			return job{}, refusal(err)
+		}
+		return e.kindJob(task), nil
+	}
 	return job{}, action.UnknownKind(a.GetKind(), e.Kinds())
 }
 

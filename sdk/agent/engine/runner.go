@@ -297,6 +297,13 @@ func (r *runner) apart(t *turn) {
 	sub.begin(t)
 }
 
+// cwd is where the shell is, as far as it has told.
+func (r *runner) cwd() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dir
+}
+
 // resize sets the terminal's size while the action has it.
 func (r *runner) resize(l *live, rows, cols uint16) error {
 	r.mu.Lock()

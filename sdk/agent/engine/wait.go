@@ -8,6 +8,9 @@ const (
 	waitPipe = 200 * time.Millisecond
 	// waitTerminate: between the SIGTERM and the SIGKILL of a process whose timeout has passed.
 	waitTerminate = 2 * time.Second
+	// waitTask: how long the task of a further kind may take to return once its context has ended. A kernel that does not let itself
+	// be interrupted must have been killed by then.
+	waitTask = 15 * time.Second
 	// waitInterrupted: after a SIGINT, before the first look whether it has missed. The next looks come after twice as long each,
 	// but waitInterruptedMost at most, interruptTries in all: within 1.5 s.
 	waitInterrupted     = 25 * time.Millisecond

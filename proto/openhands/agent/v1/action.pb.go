@@ -88,7 +88,8 @@ const (
 	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
 	// It ran to its end; the exit code is in the observation.
 	Outcome_OUTCOME_COMPLETED Outcome = 1
-	// It never started: bad payload, no such program, no such directory. Observation.error says why; ran is RAN_NO.
+	// It never started: bad payload, no such program, no such directory. Observation.error says why; ran is RAN_NO. Or its kind could
+	// not do it to the end, for a reason that has no observation of its own; then ran says whether something was done.
 	Outcome_OUTCOME_FAILED Outcome = 2
 	// Its hard timeout ended it, or ended the wait for it (run): the output so far is kept.
 	Outcome_OUTCOME_TIMED_OUT Outcome = 3
