@@ -24,6 +24,9 @@ const CredentialHeader = "Authorization"
 const (
 	FilesPath = "/files"
 	PortsPath = "/ports/"
+	// V0Path is where the paths of OpenHands' V0 protocol begin, as /v0/list_files. Behind the agent's credential, no session key
+	// is asked for: whoever has the credential checks it.
+	V0Path = "/v0/"
 )
 
 // UploadOffsetHeader is the number of bytes of an upload that have arrived; DigestTrailer is "sha-256=:BASE64:" (RFC 9530).
