@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openhands-rt/openhands-rt/sdk/agent"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -73,12 +74,12 @@ func decimal(s string) (int64, bool) {
 
 // openFile opens a regular file for reading, without waiting on what is none.
 func (s *Service) openFile(path string) (*os.File, *unix.Stat_t, error) {
-	f, err := s.space.open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	f, err := s.space.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	var st unix.Stat_t
-	err = pathError("stat", path, unix.Fstat(int(f.Fd()), &st))
+	err = space.PathError("stat", path, unix.Fstat(int(f.Fd()), &st))
 	switch {
 	case err != nil:
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:

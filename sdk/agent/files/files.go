@@ -20,6 +20,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr/rthttp"
 )
@@ -28,8 +29,6 @@ import (
 const (
 	// bufferSize is what bodies are copied with.
 	bufferSize = 256 << 10
-	// maxPath is the longest path, as the kernel has it.
-	maxPath = 4096
 	// maxListed is the number of entries that ListFiles returns, maxListedBytes the size of their names.
 	maxListed, maxListedBytes = 10_000, 6 << 20
 	// maxUnsized is how much is read of a file that has no size, as those of /proc.
@@ -40,8 +39,6 @@ const (
 	maxFinished = 256
 	// dirBatch is how many names are read from a folder at a time.
 	dirBatch = 512
-	// raceRetries is how often a path is resolved again when it was renamed meanwhile.
-	raceRetries = 16
 
 	defaultMaxFile    = 1 << 40
 	defaultMaxEntries = 1_000_000
@@ -76,7 +73,7 @@ type Config struct {
 type Service struct {
 	cfg     Config
 	log     hclog.Logger
-	space   *space
+	space   *space.Space
 	uploads *uploads
 	buffers sync.Pool
 }
@@ -96,7 +93,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	sp, err := newSpace(cfg.Root, cfg.Workspace)
+	sp, err := space.New(cfg.Root, cfg.Workspace)
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +111,12 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 }
 
 // Close releases the root. Requests must have ended. Unfinished uploads stay for a later start.
-func (s *Service) Close() error { return s.space.close() }
+func (s *Service) Close() error { return s.space.Close() }
 
 // ServeHTTP serves GET, HEAD and PUT of agent.FilesPath. The caller has checked the credential.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	path, err := s.space.clean(query.Get("path"))
+	path, err := s.space.Clean(query.Get("path"))
 	if err != nil {
 		rthttp.Write(w, rterr.Wrap(rterr.InvalidArgument, r.Method+" file", err))
 		return

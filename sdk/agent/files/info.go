@@ -13,12 +13,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
 // StatFile implements agent.v1 StatFile.
 func (s *Service) StatFile(req *agentv1.StatFileRequest) (*agentv1.StatFileResponse, error) {
-	path, err := s.space.clean(req.GetPath())
+	path, err := s.space.Clean(req.GetPath())
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, "stat file", err)
 	}
@@ -31,21 +32,21 @@ func (s *Service) StatFile(req *agentv1.StatFileRequest) (*agentv1.StatFileRespo
 
 func (s *Service) stat(path string, noFollow bool) (*agentv1.FileInfo, error) {
 	if noFollow {
-		dir, name, err := s.space.parent(path)
+		dir, name, err := s.space.Parent(path)
 		if err != nil {
 			return nil, err
 		}
 		defer dir.Close()
 		return statAt(dir, name, path)
 	}
-	f, err := s.space.open(path, unix.O_PATH)
+	f, err := s.space.Open(path, unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, pathError("stat", path, err)
+		return nil, space.PathError("stat", path, err)
 	}
 	return infoOf(path, &st), nil
 }
@@ -54,14 +55,14 @@ func (s *Service) stat(path string, noFollow bool) (*agentv1.FileInfo, error) {
 func statAt(dir *os.File, name, path string) (*agentv1.FileInfo, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, pathError("stat", path, err)
+		return nil, space.PathError("stat", path, err)
 	}
 	info := infoOf(path, &st)
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		buf := make([]byte, maxPath)
+		buf := make([]byte, space.MaxPath)
 		n, err := unix.Readlinkat(int(dir.Fd()), name, buf)
 		if err != nil {
-			return nil, pathError("readlink", path, err)
+			return nil, space.PathError("readlink", path, err)
 		}
 		info.LinkTarget = strings.ToValidUTF8(string(buf[:n]), "\uFFFD")
 	}
@@ -79,11 +80,11 @@ func infoOf(path string, st *unix.Stat_t) *agentv1.FileInfo {
 
 // ListFiles implements agent.v1 ListFiles. Of a folder with too many entries it returns those that come first in the folder.
 func (s *Service) ListFiles(ctx context.Context, req *agentv1.ListFilesRequest) (*agentv1.ListFilesResponse, error) {
-	path, err := s.space.clean(req.GetPath())
+	path, err := s.space.Clean(req.GetPath())
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, "list files", err)
 	}
-	dir, err := s.space.open(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := s.space.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fsError("list", path, err)
 	}
@@ -134,11 +135,11 @@ func eachName(ctx context.Context, dir *os.File, visit func(name string) bool) e
 
 // MakeDir implements agent.v1 MakeDir.
 func (s *Service) MakeDir(req *agentv1.MakeDirRequest) (*agentv1.MakeDirResponse, error) {
-	path, err := s.space.clean(req.GetPath())
+	path, err := s.space.Clean(req.GetPath())
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, "make folder", err)
 	}
-	if err := s.space.makeDirs(path); err != nil {
+	if err := s.space.MakeDirs(path); err != nil {
 		return nil, fsError("make folder", path, err)
 	}
 	return &agentv1.MakeDirResponse{}, nil
@@ -146,7 +147,7 @@ func (s *Service) MakeDir(req *agentv1.MakeDirRequest) (*agentv1.MakeDirResponse
 
 // RemoveFile implements agent.v1 RemoveFile. Links are removed, not followed.
 func (s *Service) RemoveFile(_ context.Context, req *agentv1.RemoveFileRequest) (*agentv1.RemoveFileResponse, error) {
-	path, err := s.space.clean(req.GetPath())
+	path, err := s.space.Clean(req.GetPath())
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, "remove file", err)
 	}
@@ -160,7 +161,7 @@ func (s *Service) RemoveFile(_ context.Context, req *agentv1.RemoveFileRequest) 
 }
 
 func (s *Service) remove(path string, recursive bool) error {
-	dir, name, err := s.space.parent(path)
+	dir, name, err := s.space.Parent(path)
 	if err != nil {
 		return err
 	}
@@ -170,12 +171,12 @@ func (s *Service) remove(path string, recursive bool) error {
 		return err
 	}
 	if !info.GetDir() {
-		return pathError("remove", path, unix.Unlinkat(int(dir.Fd()), name, 0))
+		return space.PathError("remove", path, unix.Unlinkat(int(dir.Fd()), name, 0))
 	}
 	if !recursive {
 		return rterr.New(rterr.IllegalState, "", "is a folder").With("path", path).WithRemedy("ask for a recursive removal")
 	}
-	root, err := s.space.dirRoot(filepath.Dir(path))
+	root, err := s.space.DirRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 // pack sends a folder as a tar stream: names relative to it, links as links, without owners. What is neither file, folder nor
 // link, and what vanishes or cannot be read, is left out and counted in SkippedTrailer.
 func (s *Service) pack(w http.ResponseWriter, r *http.Request, name string) error {
-	root, err := s.space.dirRoot(name)
+	root, err := s.space.DirRoot(name)
 	if err != nil {
 		return fsError("pack", name, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -27,10 +28,10 @@ type Unpacked struct {
 // absolute name or "..", a link that leads out, a device or a pipe ends it with InvalidArgument; what came before stays.
 // Owners and set-id bits are not taken over.
 func (s *Service) unpack(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := s.space.makeDirs(name); err != nil {
+	if err := s.space.MakeDirs(name); err != nil {
 		return fsError("unpack", name, err)
 	}
-	root, err := s.space.dirRoot(name)
+	root, err := s.space.DirRoot(name)
 	if err != nil {
 		return fsError("unpack", name, err)
 	}
@@ -102,7 +103,7 @@ func printable(name string) string {
 // entryName returns the clean relative name of an entry, "." for the folder itself.
 func entryName(name string) (string, error) {
 	switch {
-	case name == "" || strings.ContainsRune(name, 0) || len(name) >= maxPath:
+	case name == "" || strings.ContainsRune(name, 0) || len(name) >= space.MaxPath:
 		return "", rterr.Invalid("", "archive", "has an entry with an impossible name")
 	case path.IsAbs(name):
 		return "", rterr.Invalid("", "archive", "has an entry with an absolute name")
@@ -114,7 +115,7 @@ func entryName(name string) (string, error) {
 
 // linkTarget refuses a link from the entry name that leads out of the folder.
 func linkTarget(name, target string) error {
-	if target == "" || strings.ContainsRune(target, 0) || len(target) >= maxPath {
+	if target == "" || strings.ContainsRune(target, 0) || len(target) >= space.MaxPath {
 		return rterr.Invalid("", "archive", "has a link with an impossible target")
 	}
 	if path.IsAbs(target) {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openhands-rt/openhands-rt/sdk/agent"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -120,7 +121,7 @@ func (s *Service) apply(u *upload, p piece, body io.Reader) error {
 	if u.sum != "" {
 		return u.repeated(p)
 	}
-	dir, name, err := s.space.parent(u.path)
+	dir, name, err := s.space.Parent(u.path)
 	if err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (s *Service) openTemp(u *upload, dir *os.File) (*os.File, error) {
 	}
 	fd, err := unix.Openat(int(dir.Fd()), u.temp, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, pathError("open", u.path, err)
+		return nil, space.PathError("open", u.path, err)
 	}
 	temp := os.NewFile(uintptr(fd), u.temp)
 	info, err := temp.Stat()
@@ -229,7 +230,7 @@ func (s *Service) finish(u *upload, p piece, dir *os.File, name string, temp *os
 		return err
 	}
 	if err := unix.Renameat(int(dir.Fd()), u.temp, int(dir.Fd()), name); err != nil {
-		return pathError("rename", u.path, err)
+		return space.PathError("rename", u.path, err)
 	}
 	return s.uploads.finished(u, sum)
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -104,7 +105,7 @@ func (t *uploads) drop(u *upload) error {
 }
 
 func (s *Service) removeTemp(u *upload) error {
-	dir, _, err := s.space.parent(u.path)
+	dir, _, err := s.space.Parent(u.path)
 	if err != nil {
 		return nil // the folder is gone, and the file with it
 	}
@@ -113,7 +114,7 @@ func (s *Service) removeTemp(u *upload) error {
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	return pathError("remove", u.path, err)
+	return space.PathError("remove", u.path, err)
 }
 
 // finished remembers a finished upload for repeated requests, and forgets the oldest of them.
@@ -145,7 +146,7 @@ func (t *uploads) offset(path, id string) (have int64, complete bool, err error)
 		default: // under way: the file tells
 		}
 	}
-	dir, _, err := t.s.space.parent(path)
+	dir, _, err := t.s.space.Parent(path)
 	if err != nil {
 		return 0, false, err
 	}
@@ -269,7 +270,7 @@ func (t *uploads) loadNote(name string) error {
 
 // tempState returns when the file of an upload was last written to, and its size.
 func (t *uploads) tempState(u *upload) (time.Time, int64, error) {
-	dir, _, err := t.s.space.parent(u.path)
+	dir, _, err := t.s.space.Parent(u.path)
 	if err != nil {
 		return time.Time{}, 0, err
 	}
