@@ -11,6 +11,7 @@ pinned() {
     protoc-gen-go) echo google.golang.org/protobuf/cmd/protoc-gen-go v1.36.12 ;;
     protoc-gen-connect-go) echo connectrpc.com/connect/cmd/protoc-gen-connect-go v1.21.1 ;;
     protoc-gen-go-grpc) echo google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2 ;;
+    oapi-codegen) echo github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen v2.8.2 ;;
     golangci-lint) echo github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.15.0 ;;
     gotestsum) echo gotest.tools/gotestsum v1.13.0 ;;
     *) echo "no pinned tool is called $1" >&2; return 1 ;;
