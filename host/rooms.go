@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/grpchealth"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/openhands-rt/openhands-rt/host/answer"
 	"github.com/openhands-rt/openhands-rt/host/auth"
 	"github.com/openhands-rt/openhands-rt/host/config"
 	"github.com/openhands-rt/openhands-rt/host/door/api"
@@ -91,7 +92,12 @@ func (h *host) startRuntimes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.manager = runtime.New(h.runtimeOptions(last))
+	files, err := answer.OpenFiles(filepath.Join(h.config().DataDir, "principals"))
+	if err != nil {
+		return err
+	}
+	h.later(func() { _ = files.Close() }) // a folder that is only read is left as it is
+	h.manager = runtime.New(h.runtimeOptions(last, files))
 	h.later(h.manager.Close)
 	h.metrics.gauges(h.manager.Counts, h.store.Actions.Waiting, h.events.dropped.Load)
 	ctx, cancel := context.WithTimeout(ctx, restoreLimit)
@@ -99,7 +105,7 @@ func (h *host) startRuntimes(ctx context.Context) error {
 	return h.manager.Restore(ctx)
 }
 
-func (h *host) runtimeOptions(last uint64) runtime.Options {
+func (h *host) runtimeOptions(last uint64, files answer.Sessions) runtime.Options {
 	cfg := h.config()
 	waits := runtime.DefaultWaits()
 	waits.Close, waits.Call = cfg.Timeouts.Close.Std(), cfg.Timeouts.Call.Std()
@@ -109,6 +115,7 @@ func (h *host) runtimeOptions(last uint64) runtime.Options {
 	return runtime.Options{
 		Registry: newRegistry(h.store), Journal: &journal{actions: h.store.Actions, log: h.log.Named("journal")},
 		Events: h.events, LastSequence: last, Backends: h.backends, Recover: h.recoverer(), Dial: dialAgent,
+		Answers: answer.New(files),
 		Metrics: h.metrics, Logger: h.log.Named("runtime"), Waits: waits, Lease: cfg.Lease.Std(),
 		Recreate: cfg.OnDisconnect == string(policy.Recreate),
 		Limits: runtime.Limits{

@@ -40,6 +40,7 @@ type actions struct {
 	hub     *hub
 	metrics Metrics
 	limits  ActionLimits
+	answers Answerer
 
 	mu     sync.Mutex
 	active map[actionKey]*execution
@@ -65,6 +66,9 @@ func (s *actions) execute(ctx context.Context, r *Runtime, req *agentv1.ExecuteR
 	a := req.GetAction()
 	if err := action.Normalize(a); err != nil {
 		return nil, err
+	}
+	if s.answers.Takes(a) {
+		return s.answer(ctx, r, a, req.GetFrom())
 	}
 	entry, known, err := s.lookup(ctx, r, a)
 	if err != nil {

@@ -438,6 +438,12 @@ func (b backendsFake) Client(context.Context, string) (backendv1.BackendServiceC
 }
 func (b backendsFake) List() []*runtimev1.Backend { return []*runtimev1.Backend{{Name: "fake"}} }
 
+// noAnswers leaves every action to its sandbox.
+type noAnswers struct{}
+
+func (noAnswers) Takes(*agentv1.Action) bool                             { return false }
+func (noAnswers) Answer(string, string, *agentv1.Action) ([]byte, error) { return nil, nil }
+
 type noMetrics struct{}
 
 func (noMetrics) ActionDone(string, string, agentv1.Outcome, time.Duration) {}
@@ -463,6 +469,9 @@ func start(t *testing.T, w *world, m *memory, change ...func(*Options)) *Manager
 	}
 	for _, c := range change {
 		c(&o)
+	}
+	if o.Answers == nil {
+		o.Answers = noAnswers{}
 	}
 	manager := New(o)
 	if err := manager.Restore(t.Context()); err != nil {

@@ -35,6 +35,7 @@ type Options struct {
 	Backends     Backends
 	Recover      Recoverer
 	Dial         Dialer
+	Answers      Answerer
 	Metrics      Metrics
 	Logger       hclog.Logger
 	Limits       Limits
@@ -72,7 +73,7 @@ func New(o Options) *Manager {
 		ctx: ctx, cancel: cancel, runtimes: map[string]*Runtime{},
 	}
 	m.actions = &actions{
-		journal: o.Journal, hub: m.hub, metrics: o.Metrics, limits: o.Limits.Actions,
+		journal: o.Journal, hub: m.hub, metrics: o.Metrics, limits: o.Limits.Actions, answers: o.Answers,
 		active: map[actionKey]*execution{}, ended: make(chan struct{}),
 	}
 	return m

@@ -33,6 +33,8 @@ type Runtime struct {
 
 	// operate is held by what changes the sandbox as a whole: pause, resume, stop, adoption.
 	operate sync.Mutex
+	// answering makes a look at the journal and an answer of the host's own one step.
+	answering sync.Mutex
 
 	mu    sync.Mutex
 	rec   Record
