@@ -180,6 +180,7 @@ func (j *journal) Put(e runtime.ActionEntry) {
 		ID: e.Record.GetId(), RuntimeID: e.Runtime, Generation: e.Generation, Principal: e.Principal,
 		Kind: e.Record.GetKind(), Digest: e.Record.GetDigest(), State: int32(e.Record.GetState()), Summary: e.Record.GetSummary(),
 		Timeout: e.Record.GetTimeout().AsDuration(), Pid: e.Record.GetPid(), CreatedAt: e.Record.GetCreatedAt().AsTime(),
+		Answered: e.Answered,
 	}
 	if e.Record.GetStartedAt() != nil {
 		row.StartedAt = e.Record.GetStartedAt().AsTime()
@@ -271,5 +272,7 @@ func fromAction(row store.Action) runtime.ActionEntry {
 		}
 		rec.Observation = obs
 	}
-	return runtime.ActionEntry{Runtime: row.RuntimeID, Generation: row.Generation, Principal: row.Principal, Record: rec}
+	return runtime.ActionEntry{
+		Runtime: row.RuntimeID, Generation: row.Generation, Principal: row.Principal, Record: rec, Answered: row.Answered,
+	}
 }

@@ -82,7 +82,7 @@ func TestTheJournalKnowsListsAndForgets(t *testing.T) {
 	s := openStore(t, dir)
 	j := &journal{actions: s.Actions, log: hclog.NewNullLogger()}
 	at, code := timestamppb.New(time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)), int32(3)
-	done := runtime.ActionEntry{Runtime: "r1", Generation: 2, Principal: "p", Record: &agentv1.ActionRecord{
+	done := runtime.ActionEntry{Runtime: "r1", Generation: 2, Principal: "p", Answered: true, Record: &agentv1.ActionRecord{
 		Id: "a", Kind: "process", Digest: "sha256:1", State: agentv1.ActionState_ACTION_STATE_DONE, Summary: "x", Pid: 7,
 		CreatedAt: at, StartedAt: at, FinishedAt: at, Timeout: durationpb.New(time.Second),
 		Observation: &agentv1.Observation{

@@ -19,6 +19,8 @@ type ActionEntry struct {
 	Generation uint64
 	Principal  string
 	Record     *agentv1.ActionRecord
+	// Answered: the client has the observation, as far as its door can tell (Manager.SetAnswered).
+	Answered bool
 }
 
 // Journal is the index of actions. Put is written behind: it must not block on a disk or a network.

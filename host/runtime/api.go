@@ -370,14 +370,11 @@ func (r *Runtime) files(ctx context.Context) (Files, error) {
 // Sandbox returns the way to what a runtime serves, for a request that shows the runtime's session key instead of a principal.
 // An unknown runtime and a wrong key look the same.
 func (m *Manager) Sandbox(ctx context.Context, id, sessionKey string) (Files, error) {
-	m.mu.Lock()
-	r := m.runtimes[id]
-	m.mu.Unlock()
-	if r == nil || !sameKey(r.rec.Runtime.GetSessionKey(), sessionKey) {
-		return nil, rterr.New(rterr.Unauthenticated, "", "no such runtime, or a wrong session key").
-			WithRemedy("send the runtime's session key in " + SessionKeyHeader)
+	ctx, _, err := m.Session(ctx, id, sessionKey)
+	if err != nil {
+		return nil, err
 	}
-	return r.files(ctx)
+	return m.Files(ctx, id)
 }
 
 // Recovered tells the watchers of a runtime about an attempt of the recovery policy.

@@ -145,6 +145,8 @@ type Action struct {
 	// Observation is agent.v1 Observation, marshalled. A larger one than MaxObservation is left out, and ObservationDropped set.
 	Observation        []byte `json:"observation,omitempty"`
 	ObservationDropped bool   `json:"observation_dropped,omitempty"`
+	// Answered: the client has the observation, as far as its door can tell.
+	Answered bool `json:"answered,omitempty"`
 }
 
 // Done reports whether the action's observation is final.

@@ -1,0 +1,107 @@
+package runtime
+
+import (
+	"context"
+	"slices"
+
+	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
+	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/rterr"
+)
+
+// Session opens a runtime with its session key instead of a principal's: the context that it returns carries the runtime's owner.
+// An unknown runtime and a wrong key look the same, Unauthenticated, and take the same time.
+func (m *Manager) Session(ctx context.Context, id, sessionKey string) (context.Context, *runtimev1.Runtime, error) {
+	r := m.byID(id)
+	want := ""
+	if r != nil {
+		want = r.rec.Runtime.GetSessionKey() // never changes
+	}
+	if !sameKey(want, sessionKey) {
+		return nil, nil, rterr.New(rterr.Unauthenticated, "", "no such runtime, or a wrong session key").
+			WithRemedy("send the runtime's session key in " + SessionKeyHeader)
+	}
+	return WithPrincipal(ctx, Principal{ID: r.principal()}), r.view(), nil
+}
+
+// Exposed is Session for the little that a runtime's URL shows to anybody who knows it. NotFound for an unknown id.
+func (m *Manager) Exposed(ctx context.Context, id string) (context.Context, *runtimev1.Runtime, error) {
+	r := m.byID(id)
+	if r == nil {
+		return nil, nil, notFound(id)
+	}
+	return WithPrincipal(ctx, Principal{ID: r.principal()}), r.view(), nil
+}
+
+func (m *Manager) byID(id string) *Runtime {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.runtimes[id]
+}
+
+// SetAnswered notes durably, written behind, whether the client of an action has its answer. It is for doors whose protocol has
+// no ids of actions: after a restart of the host they tell a request that was never answered from a new one by it.
+func (m *Manager) SetAnswered(ctx context.Context, ref, actionID string, answered bool) error {
+	_, _, entry, err := m.locate(ctx, ref, actionID)
+	if err != nil {
+		return err
+	}
+	entry.Answered = answered
+	m.opts.Journal.Put(entry)
+	return nil
+}
+
+// RecordedAction is what Recorded says of an action.
+type RecordedAction struct {
+	ID       string
+	Answered bool
+}
+
+// Recorded lists the actions of a runtime's present generation, newest first, at most limit: those of the journal, and those that
+// its agent has although the journal lost them with an earlier life of the host. A sandbox that cannot list is left out.
+func (m *Manager) Recorded(ctx context.Context, ref string, limit int) ([]RecordedAction, error) {
+	r, err := m.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	gen, err := r.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := m.opts.Journal.List(ctx, r.principal(), r.id, false, limit)
+	if err != nil {
+		return nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e ActionEntry) bool { return e.Generation != gen.number })
+	known := make(map[string]bool, len(entries))
+	out := make([]RecordedAction, 0, len(entries))
+	for _, e := range entries {
+		known[e.Record.GetId()] = true
+		out = append(out, RecordedAction{ID: e.Record.GetId(), Answered: e.Answered})
+	}
+	lost, err := gen.list(ctx, limit)
+	for _, record := range lost {
+		if !known[record.GetId()] {
+			out = append(out, RecordedAction{ID: record.GetId()})
+		}
+	}
+	return out, err
+}
+
+// lister is an Executor that lists what its agent has recorded.
+type lister interface {
+	ListActions(context.Context, *agentv1.ListActionsRequest) (*agentv1.ListActionsResponse, error)
+}
+
+func (g *generation) list(ctx context.Context, limit int) ([]*agentv1.ActionRecord, error) {
+	exec, err := g.executor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := exec.(lister)
+	if !ok {
+		return nil, nil
+	}
+	answer, err := l.ListActions(ctx, &agentv1.ListActionsRequest{Limit: uint32(limit)}) //nolint:gosec // a small count
+	return answer.GetRecords(), err
+}
