@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,17 +17,32 @@ type Actions struct {
 	bucket *Bucket[Action]
 	behind *behind[Action]
 	done   time.Duration
+	// known is nil where other processes write too.
+	known *index
+	// reading is the goroutine that keeps known; cancel ends it.
+	reading sync.WaitGroup
+	cancel  context.CancelFunc
 }
 
-func newActions(bucket *Bucket[Action], done time.Duration, log hclog.Logger) *Actions {
-	return &Actions{bucket: bucket, done: done, behind: newBehind(func(ctx context.Context, key Key, a Action) error {
-		ttl := time.Duration(0)
-		if a.Done() {
-			ttl = done
-		}
-		_, err := bucket.Put(ctx, key, a, ttl)
-		return err
-	}, log.Named("actions"))}
+func newActions(bucket *Bucket[Action], done time.Duration, alone bool, log hclog.Logger) *Actions {
+	log = log.Named("actions")
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:gosec // close calls it
+	a := &Actions{bucket: bucket, done: done, cancel: cancel}
+	a.behind = newBehind(a.write, log)
+	if alone {
+		a.known = newIndex()
+		a.reading.Go(func() { a.known.keep(ctx, bucket.kv, log) })
+	}
+	return a
+}
+
+func (a *Actions) write(ctx context.Context, key Key, entry Action) error {
+	ttl := time.Duration(0)
+	if entry.Done() {
+		ttl = a.done
+	}
+	_, err := a.bucket.Put(ctx, key, entry, ttl)
+	return err
 }
 
 func actionKey(runtimeID, id string) Key { return KeyOf(runtimeID, id) }
@@ -38,7 +54,9 @@ func (a *Actions) Put(ctx context.Context, entry Action) error {
 		entry.Observation, entry.ObservationDropped = nil, true
 	}
 	size := 512 + len(entry.Observation) + len(entry.Summary)
-	return a.behind.put(ctx, actionKey(entry.RuntimeID, entry.ID), entry, size)
+	key := actionKey(entry.RuntimeID, entry.ID)
+	a.known.add(key)
+	return a.behind.put(ctx, key, entry, size)
 }
 
 // PutNow writes an action's entry and returns when it is stored: ahead of the action, for backends without an agent.
@@ -54,6 +72,9 @@ func (a *Actions) Get(ctx context.Context, runtimeID, id string) (Action, error)
 	key := actionKey(runtimeID, id)
 	if waiting, ok := a.behind.get(key); ok {
 		return waiting, nil
+	}
+	if a.known.lacks(key) {
+		return Action{}, rterr.New(rterr.NotFound, "get "+string(key), "there is none")
 	}
 	e, err := a.bucket.Get(ctx, key)
 	return e.Value, err
@@ -108,4 +129,8 @@ func (a *Actions) Dropped() uint64 { return a.behind.dropped.Load() }
 // Waiting returns how many entries wait to be written.
 func (a *Actions) Waiting() int { return a.behind.len() }
 
-func (a *Actions) close(ctx context.Context) error { return a.behind.close(ctx) }
+func (a *Actions) close(ctx context.Context) error {
+	a.cancel()
+	a.reading.Wait()
+	return a.behind.close(ctx)
+}

@@ -18,6 +18,10 @@ const (
 	behindBytes   = 16 << 20
 )
 
+// behindLinger is how long the first value of a batch waits for more, and for a newer one of its key: most actions begin and end
+// within it, and are written once. What the process has not written when it is killed is lost to the index, not to its agent.
+const behindLinger = 10 * time.Millisecond
+
 // The pauses after a write that failed for a passing reason.
 const (
 	behindFirstPause = 50 * time.Millisecond
@@ -38,6 +42,8 @@ type behind[T any] struct {
 	writing *pending[T]
 	bytes   int
 	closed  bool
+	// hurried counts those who wait for writes; batch is how many more values are written before the next linger.
+	hurried, batch int
 	// changed is closed and replaced when something has been written, dropped or put.
 	changed chan struct{}
 
@@ -149,6 +155,7 @@ func (b *behind[T]) len() int {
 func (b *behind[T]) flush(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer b.hurry()()
 	err := b.until(ctx, func() bool { return len(b.order) == 0 && b.writing == nil })
 	return rterr.Wrap(rterr.Unavailable, "flush", err)
 }
@@ -157,6 +164,7 @@ func (b *behind[T]) flush(ctx context.Context) error {
 func (b *behind[T]) flushKey(ctx context.Context, key Key) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer b.hurry()()
 	lost := b.dropped.Load()
 	err := b.until(ctx, func() bool {
 		_, waits := b.waiting[key]
@@ -166,6 +174,23 @@ func (b *behind[T]) flushKey(ctx context.Context, key Key) error {
 		return rterr.New(rterr.Unavailable, "write "+string(key), "writes were dropped meanwhile")
 	}
 	return rterr.Wrap(rterr.Unavailable, "write "+string(key), err)
+}
+
+// hurry ends a linger until what it returns is called. b.mu is held both times.
+func (b *behind[T]) hurry() func() {
+	b.hurried++
+	b.notify()
+	return func() { b.hurried-- }
+}
+
+// linger waits for more to write. b.mu is held.
+func (b *behind[T]) linger(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, behindLinger)
+	defer cancel()
+	_ = b.until(ctx, func() bool { // the end of the linger is no error
+		return b.hurried > 0 || b.closed || len(b.order) >= behindEntries/2 || b.bytes >= behindBytes/2
+	})
+	b.batch = len(b.order) - 1
 }
 
 // close writes what waits until ctx ends, and ends the goroutine.
@@ -213,6 +238,12 @@ func (b *behind[T]) next(ctx context.Context) (pending[T], bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.until(ctx, func() bool { return len(b.order) > 0 }) != nil || ctx.Err() != nil {
+		return pending[T]{}, false
+	}
+	if b.batch--; b.batch < 0 {
+		b.linger(ctx)
+	}
+	if ctx.Err() != nil {
 		return pending[T]{}, false
 	}
 	p := b.waiting[b.order[0]]

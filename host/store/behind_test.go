@@ -49,8 +49,10 @@ func TestBehindCoalescesAndCanBeRead(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		put("a", "0")
 		put("a", "1")
-		synctest.Wait() // a=1 is being written
+		time.Sleep(2 * behindLinger) // a=1 is being written
+		synctest.Wait()
 		put("b", "1")
 		put("a", "2")
 		put("b", "2")
@@ -123,7 +125,7 @@ func TestBehindTriesAgainOnlyWhatMayPass(t *testing.T) {
 		if err := b.flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if len(out.wrote) != 1 || b.dropped.Load() != 1 || time.Since(began) != 150*time.Millisecond {
+		if len(out.wrote) != 1 || b.dropped.Load() != 1 || time.Since(began) != 150*time.Millisecond+2*behindLinger {
 			t.Errorf("wrote %v, %d dropped, after %s", out.wrote, b.dropped.Load(), time.Since(began))
 		}
 		if err := b.close(t.Context()); err != nil {
@@ -137,6 +139,7 @@ func TestBehindKeepsTheNewerValueWhenAnOldOneFails(t *testing.T) {
 		out := &sink{gate: make(chan error)}
 		b := newBehind(out.write, hclog.NewNullLogger())
 		_ = b.put(t.Context(), "a", "old", 5)
+		time.Sleep(2 * behindLinger) // it is being written
 		synctest.Wait()
 		_ = b.put(t.Context(), "a", "new", 5)
 		out.gate <- rterr.New(rterr.Unavailable, "put", "away")

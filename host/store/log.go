@@ -57,18 +57,34 @@ func openLog(ctx context.Context, s *Store) (*Log, error) {
 
 // Append writes an event under a key (KeyOf(runtime id)) and returns its sequence.
 func (l *Log) Append(ctx context.Context, key Key, data []byte) (uint64, error) {
-	if len(data) > MaxEvent {
-		e := rterr.New(rterr.LimitExceeded, "append event", "it has %d bytes, at most %d are kept", len(data), MaxEvent)
-		e.Retryable = false
-		return 0, e
-	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: logPrefix + string(key), Data: data})
-	if err != nil {
-		return 0, rterr.Wrap(rterr.Unavailable, "append event", err)
+	return l.Begin(key, data)(ctx)
+}
+
+// Begin sends an event to be written, after those that were begun before, and returns what waits until it is written, or ctx
+// ends, and returns its sequence. Many writes that are begun before the first is waited for cost little more than one.
+func (l *Log) Begin(key Key, data []byte) (written func(context.Context) (uint64, error)) {
+	const op = "append event"
+	if len(data) > MaxEvent {
+		e := rterr.New(rterr.LimitExceeded, op, "it has %d bytes, at most %d are kept", len(data), MaxEvent)
+		e.Retryable = false
+		return func(context.Context) (uint64, error) { return 0, e }
 	}
-	return ack.Sequence, nil
+	future, err := l.js.PublishMsgAsync(&nats.Msg{Subject: logPrefix + string(key), Data: data})
+	return func(ctx context.Context) (uint64, error) {
+		if err != nil {
+			return 0, rterr.Wrap(rterr.Unavailable, op, err)
+		}
+		select {
+		case ack := <-future.Ok():
+			return ack.Sequence, nil
+		case err := <-future.Err():
+			return 0, rterr.Wrap(rterr.Unavailable, op, err)
+		case <-ctx.Done():
+			return 0, rterr.Wrap(rterr.Unavailable, op, ctx.Err())
+		}
+	}
 }
 
 // Read returns up to limit events with a sequence greater than after, oldest first: those of the key whose tokens are given, or

@@ -26,6 +26,8 @@ const (
 	readyLimit = 60 * time.Second
 	// dialLimit bounds one try to reach an external server.
 	dialLimit = 5 * time.Second
+	// pendingWrites is how many asynchronous writes may be under way: more than a batch of events has.
+	pendingWrites = 8192
 	// callLimit bounds a request for which the caller set no deadline.
 	callLimit = 10 * time.Second
 	// flushLimit bounds Close's wait for writes behind, where the caller set no deadline.
@@ -127,7 +129,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	js, err := jetstream.New(s.conn, jetstream.WithDefaultTimeout(callLimit))
+	js, err := jetstream.New(s.conn, jetstream.WithDefaultTimeout(callLimit), jetstream.WithPublishAsyncMaxPending(pendingWrites))
 	if err != nil {
 		return err
 	}
@@ -194,7 +196,7 @@ func (s *Store) openBuckets(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.Actions = newActions(actions, s.bounds.DoneActions, s.log)
+	s.Actions = newActions(actions, s.bounds.DoneActions, s.cfg.URL == "", s.log)
 	s.Events, err = openLog(ctx, s)
 	return err
 }

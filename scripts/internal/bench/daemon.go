@@ -150,6 +150,9 @@ func (b *bench) daemon() error {
 	if err := b.measure(hostCreate, min(b.rounds, 30), d.createAndRun); err != nil {
 		return err
 	}
+	if b.small {
+		return d.remove(id)
+	}
 	for _, part := range []func(string) error{d.largeOutput, d.copies} {
 		if err := part(id); err != nil {
 			return err

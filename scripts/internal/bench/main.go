@@ -17,17 +17,18 @@ func main() {
 	rounds := flag.Int("n", 1000, "rounds of each small measurement")
 	size := flag.Int64("size", 1<<30, "bytes of the file for cp")
 	bin := flag.String("bin", "", "folder of the binaries (scripts/build makes them)")
+	small := flag.Bool("latency", false, "only the latencies: no large output, copies, memory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *bin, *rounds, *size); err != nil {
+	if err := run(ctx, *bin, *rounds, *size, *small); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 // run measures everything and prints the table.
-func run(ctx context.Context, bin string, rounds int, size int64) error {
+func run(ctx context.Context, bin string, rounds int, size int64, small bool) error {
 	dir, err := os.MkdirTemp("", "ohrt-bench-")
 	if err != nil {
 		return err
@@ -37,7 +38,7 @@ func run(ctx context.Context, bin string, rounds int, size int64) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, dir: dir, bin: bin, rounds: rounds, size: size, at: map[string]samples{}}
+	b := &bench{ctx: ctx, dir: dir, bin: bin, rounds: rounds, size: size, small: small, at: map[string]samples{}}
 	for _, part := range []func() error{b.baselines, b.engine, b.daemon, b.plugin} {
 		if err := part(); err != nil {
 			return err
@@ -53,6 +54,7 @@ type bench struct {
 	bin    string
 	rounds int
 	size   int64
+	small  bool
 	at     map[string]samples
 	// memory in bytes, throughput in bytes per second, by name.
 	memory     []figure

@@ -69,7 +69,7 @@ func (b *bench) targets(floor time.Duration) []target {
 		{"runtime/v1 run / (HTTP + gRPC + PTY), p50", ratio(host.at(0.5), floor), 1.5},
 		{"runtime/v1 run, p99 / p50", ratio(host.at(0.99), host.at(0.5)), 3},
 	}
-	for _, f := range b.throughput[1:] {
+	for _, f := range b.throughput[min(1, len(b.throughput)):] {
 		list = append(list, target{"cp / " + f.name, f.other / f.value, 2})
 	}
 	for _, f := range b.memory {

@@ -30,7 +30,7 @@ func TestAShellThatBecomesReadyRunsNothingThatIsNotRecorded(t *testing.T) {
 	s := r.session
 	r.ready = false
 	r.mu.Unlock()
-	s.Idle(shell.Report{}, true) // As the first report of a new shell, between the place and the record.
+	s.Idle(shell.Report{}) // As the first report of a new shell, between the place and the record.
 	r.mu.Lock()
 	if turn := r.turn; turn.begun || r.busy || !r.ready {
 		t.Errorf("begun %v, busy %v, ready %v", turn.begun, r.busy, r.ready)
@@ -67,7 +67,7 @@ func TestAShellThatBecomesReadyDoesNotRunAStaticCommandAgain(t *testing.T) {
 	s := r.session
 	r.ready = false
 	r.mu.Unlock()
-	s.Idle(shell.Report{}, true)
+	s.Idle(shell.Report{})
 	if _, err := l.Input(l.ctx(), &agentv1.InputRequest{ActionId: g.id, Data: []byte("\n")}); err != nil {
 		t.Fatal(err)
 	}

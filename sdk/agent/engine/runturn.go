@@ -157,7 +157,7 @@ func (s *session) Output(p []byte) {
 }
 
 // Idle takes the end of a command, or that the shell is ready.
-func (s *session) Idle(report shell.Report, complete bool) {
+func (s *session) Idle(report shell.Report) {
 	r := s.runner
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -172,9 +172,6 @@ func (s *session) Idle(report shell.Report, complete bool) {
 		r.watchdog.Stop()
 		r.proceed(r.turn)
 		return
-	}
-	if !complete {
-		r.e.log.Warn("output of a command may be in the next action's", "nonce", report.Nonce)
 	}
 	code := int32(report.Status)
 	r.over(ending{meta: metadataOf(report), code: &code})

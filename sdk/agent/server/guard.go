@@ -30,7 +30,7 @@ func (s *Server) routes() http.Handler {
 		}),
 	)
 	mux := http.NewServeMux()
-	mux.Handle(rpcPrefix, rpc)
+	mux.Handle(rpcPrefix, flushing(rpc))
 	mux.Handle(agent.FilesPath, s.cfg.Files)
 	mux.Handle(agent.PortsPath, s.cfg.Ports)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

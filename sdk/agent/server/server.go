@@ -26,6 +26,8 @@ import (
 const (
 	// heartbeatEvery is how long a stream stays quiet before it shows that it lives.
 	heartbeatEvery = 10 * time.Second
+	// firstMoment is how long the first events of a stream may wait for the next, to go out together.
+	firstMoment = time.Millisecond
 	// drainTimeout is how long requests may go on answering once the tree is dead.
 	drainTimeout = time.Second
 	// engineCloseTimeout bounds the writing of the last records.

@@ -87,7 +87,7 @@ func TestLeaseShortened(t *testing.T) {
 func TestPulseBeatsOnQuietStreamsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var beats, outputs atomic.Int64
-		p := newPulse(10*time.Second, func(ev *agentv1.ActionEvent) error {
+		p := newPulse(&flusher{}, 10*time.Second, func(ev *agentv1.ActionEvent) error {
 			if ev.GetHeartbeat() != nil {
 				beats.Add(1)
 			} else {
@@ -119,9 +119,47 @@ func TestPulseBeatsOnQuietStreamsAlone(t *testing.T) {
 	})
 }
 
+// flushes counts the flushes of a response.
+type flushes struct {
+	http.ResponseWriter
+	n atomic.Int64
+}
+
+func (f *flushes) Flush() { f.n.Add(1) }
+
+func TestPulseSendsTheFirstMomentInOnePiece(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &flushes{}
+		f := &flusher{ResponseWriter: out}
+		p := newPulse(f, time.Hour, func(*agentv1.ActionEvent) error { f.Flush(); return nil })
+		defer p.stop()
+		step := func(what string, ev *agentv1.ActionEvent, after time.Duration, want int64) {
+			t.Helper()
+			if err := p.Send(ev); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after)
+			synctest.Wait()
+			if got := out.n.Load(); got != want {
+				t.Errorf("%d flushes after %s, want %d", got, what, want)
+			}
+		}
+		step("the record", &agentv1.ActionEvent{}, firstMoment/4, 0)
+		step("output in the first moment", &agentv1.ActionEvent{}, firstMoment/4, 0)
+		time.Sleep(firstMoment)
+		synctest.Wait()
+		if got := out.n.Load(); got != 1 {
+			t.Errorf("%d flushes after the first moment, want 1", got)
+		}
+		step("later output", &agentv1.ActionEvent{}, 0, 2)
+		obs := &agentv1.ActionEvent{Event: &agentv1.ActionEvent_Observation{Observation: &agentv1.Observation{}}}
+		step("the observation, which the stream's end follows", obs, 0, 2)
+	})
+}
+
 func TestPulsePassesTheErrorOn(t *testing.T) {
 	gone := errors.New("gone")
-	p := newPulse(time.Hour, func(*agentv1.ActionEvent) error { return gone })
+	p := newPulse(&flusher{}, time.Hour, func(*agentv1.ActionEvent) error { return gone })
 	defer p.stop()
 	if err := p.Send(&agentv1.ActionEvent{}); !errors.Is(err, gone) {
 		t.Error(err)

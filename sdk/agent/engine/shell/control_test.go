@@ -1,7 +1,6 @@
 package shell
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -54,33 +53,6 @@ func FuzzDecoder(f *testing.F) {
 		d.feed([]byte("\x00"+wire("KEY", "end")), func(r Report) { found = found || r.Nonce == "end" })
 		if !found {
 			t.Error("it did not find back")
-		}
-	})
-}
-
-func FuzzFilter(f *testing.F) {
-	f.Add([]byte("abc"), []byte("def"), 2)
-	f.Fuzz(func(t *testing.T, before, after []byte, step int) {
-		want := newBarrier()
-		raw := append(append(append([]byte(nil), before...), want...), after...)
-		fl := filter{want: want}
-		step = max(1, step%100)
-		var out []byte
-		take := func(p []byte) { out = append(out, p...) }
-		count := 0
-		for len(raw) > 0 {
-			rest, passed := fl.pass(raw[:min(step, len(raw))], take)
-			raw = raw[min(step, len(raw)):]
-			if passed {
-				count++
-				if !bytes.Equal(out, before) {
-					t.Fatalf("%q before the barrier, want %q", out, before)
-				}
-				take(rest)
-			}
-		}
-		if fl.give(take); count != 1 || !bytes.Equal(out, append(append([]byte(nil), before...), after...)) {
-			t.Errorf("%d barriers, %q", count, out)
 		}
 	})
 }

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -50,10 +49,9 @@ type Config struct {
 type Handler interface {
 	// Output is what the terminal gave since the shell was ready; p is only valid during the call.
 	Output(p []byte)
-	// Idle: the shell waits for a command, and all output of the one before has been given to Output, unless complete is false:
-	// then the terminal did not give it in time. The first call says that the shell is ready; its nonce is empty. Each other
-	// one has the nonce of the last Run.
-	Idle(r Report, complete bool)
+	// Idle: the shell waits for a command, and all output of the one before has been given to Output. The first call says that
+	// the shell is ready; its nonce is empty. Each other one has the nonce of the last Run.
+	Idle(r Report)
 	// Exited: the shell has ended, whoever ended it, and all that it wrote has been given to Output.
 	Exited(state *os.ProcessState)
 }
@@ -85,13 +83,10 @@ type Session struct {
 		large     bool
 		typed     bool
 	}
-	// out guards the order of the handler's calls.
+	// out guards the order of the handler's calls: whoever reads the terminal hands on what it read before another may read.
 	out struct {
 		sync.Mutex
-		filter  filter
-		waiting []func(complete bool)
-		timer   *time.Timer
-		until   time.Time
+		buffer [16 << 10]byte
 		// ready: what the shell says before its first report is dropped, and counted.
 		ready   bool
 		dropped uint64
@@ -110,8 +105,6 @@ func Start(cfg Config, h Handler) (*Session, error) {
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()
 	}
-	s.out.timer = time.AfterFunc(time.Hour, s.giveUp)
-	s.out.timer.Stop()
 	theirs, err := s.open(cfg, key)
 	if err == nil {
 		s.cmd = s.build(cfg, theirs)
@@ -194,7 +187,6 @@ func (s *Session) Close() {
 	s.closing.Do(func() {
 		s.out.Lock()
 		s.out.closed = true
-		s.out.timer.Stop()
 		s.out.Unlock()
 		s.Kill()
 		s.release()
@@ -216,5 +208,5 @@ func (s *Session) wait() {
 	defer s.goroutines.Done()
 	_ = s.cmd.Wait() // The state says more than the error.
 	close(s.ended)
-	s.barrier(func(bool) { s.handler.Exited(s.cmd.ProcessState) })
+	s.settled(func() { s.handler.Exited(s.cmd.ProcessState) })
 }

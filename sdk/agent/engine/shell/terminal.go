@@ -1,8 +1,6 @@
 package shell
 
 import (
-	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -95,65 +93,4 @@ func control(f *os.File, call func(fd int) error) error {
 		return err
 	}
 	return callErr
-}
-
-// newBarrier returns bytes that no output has by chance. Digits alone: no mode of a terminal changes them on their way out.
-func newBarrier() []byte {
-	var raw [28]byte
-	rand.Read(raw[:]) //nolint:errcheck // crypto/rand.Read never fails.
-	for i, b := range raw {
-		raw[i] = '0' + b%10
-	}
-	return raw[:]
-}
-
-// filter takes the barriers out of the terminal's output and tells where they were.
-type filter struct {
-	want []byte
-	// held is the end of what has arrived, as far as it may be the beginning of want.
-	held []byte
-}
-
-// pass hands on p without the barrier; passed reports whether the barrier was in it, and then rest is what came after it.
-func (f *filter) pass(p []byte, out func([]byte)) (rest []byte, passed bool) {
-	if f.want == nil {
-		emit(p, out)
-		return nil, false
-	}
-	if len(f.held) > 0 {
-		p = append(f.held, p...)
-		f.held = nil
-	}
-	if at := bytes.Index(p, f.want); at >= 0 {
-		emit(p[:at], out)
-		rest = p[at+len(f.want):]
-		f.want = nil
-		return rest, true
-	}
-	keep := overlap(p, f.want)
-	emit(p[:len(p)-keep], out)
-	f.held = append([]byte(nil), p[len(p)-keep:]...)
-	return nil, false
-}
-
-// give returns what is held back, and gives up waiting for the barrier.
-func (f *filter) give(out func([]byte)) {
-	emit(f.held, out)
-	f.held, f.want = nil, nil
-}
-
-func emit(p []byte, out func([]byte)) {
-	if len(p) > 0 {
-		out(p)
-	}
-}
-
-// overlap is the length of the longest end of p that is a beginning of want.
-func overlap(p, want []byte) int {
-	for n := min(len(p), len(want)-1); n > 0; n-- {
-		if bytes.HasPrefix(want, p[len(p)-n:]) {
-			return n
-		}
-	}
-	return 0
 }

@@ -31,10 +31,10 @@ func (s *Session) Run(nonce, command string) error {
 	s.run.Lock()
 	defer s.run.Unlock()
 	if s.run.typed {
-		// What the command before has not read is not for this one.
+		// What the command before has not read is not for this one, nor is its Ctrl-S.
 		s.run.typed = false
 		s.run.disturbed = true
-		if err := control(s.slave, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }); err != nil {
+		if err := control(s.slave, restart); err != nil {
 			return fmt.Errorf("drop typed input: %w", err)
 		}
 	}
@@ -44,6 +44,15 @@ func (s *Session) Run(nonce, command string) error {
 	s.run.disturbed, s.run.withdrawn, s.run.settling = false, false, 0
 	s.run.pending = &pending{nonce: nonce, command: command}
 	return s.give(settleNonce+nonce, settleCommand)
+}
+
+// restart drops what was typed to a terminal, and lets its output go on. TCOON takes back no more than a TCOOFF.
+func restart(fd int) error {
+	return errors.Join(
+		unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH),
+		unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOOFF),
+		unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOON),
+	)
 }
 
 // pending is a command that waits for the shell to settle.
@@ -121,9 +130,9 @@ func (s *Session) report(r Report) {
 	if !over {
 		return
 	}
-	s.barrier(func(complete bool) {
+	s.settled(func() {
 		s.out.ready = true
-		s.handler.Idle(r, complete)
+		s.handler.Idle(r)
 	})
 }
 
@@ -220,102 +229,3 @@ func endOfFile(tty *os.File) byte {
 
 // Resize sets the terminal's size; the foreground gets SIGWINCH.
 func (s *Session) Resize(rows, cols uint16) error { return setSize(s.master, rows, cols) }
-
-// readTerminal hears the terminal until Close.
-func (s *Session) readTerminal() {
-	defer s.goroutines.Done()
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := s.master.Read(buf)
-		if n > 0 {
-			s.arrived(buf[:n])
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (s *Session) arrived(p []byte) {
-	s.out.Lock()
-	defer s.out.Unlock()
-	for {
-		rest, passed := s.out.filter.pass(p, s.output)
-		if !passed {
-			return
-		}
-		s.next(true)
-		p = rest
-	}
-}
-
-func (s *Session) output(p []byte) {
-	switch {
-	case s.out.closed:
-	case !s.out.ready:
-		s.out.dropped += uint64(len(p))
-	default:
-		s.handler.Output(p)
-	}
-}
-
-// barrier calls then after everything that was written to the terminal before has been handed on.
-func (s *Session) barrier(then func(complete bool)) {
-	s.out.Lock()
-	defer s.out.Unlock()
-	s.out.waiting = append(s.out.waiting, then)
-	if len(s.out.waiting) == 1 {
-		s.send()
-	}
-}
-
-// next ends the present barrier and sends the one that waits.
-func (s *Session) next(complete bool) {
-	s.out.timer.Stop()
-	then := s.out.waiting[0]
-	s.out.waiting = s.out.waiting[1:]
-	if !s.out.closed {
-		then(complete)
-	}
-	if len(s.out.waiting) > 0 {
-		s.send()
-	}
-}
-
-// send writes a barrier, to a stopped terminal too. If that fails, the timer gives it up.
-func (s *Session) send() {
-	if s.out.closed {
-		return
-	}
-	want := newBarrier()
-	s.out.filter.want = want
-	s.out.until = time.Now().Add(waitBarrier)
-	s.out.timer.Reset(waitBarrier)
-	err := control(s.slave, func(fd int) error {
-		_, err := unix.Write(fd, want)
-		if errors.Is(err, unix.EAGAIN) {
-			// Ctrl-S has stopped the terminal. TCOON alone takes back no more than a TCOOFF. If it fails, so does the write.
-			_ = unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOOFF)
-			_ = unix.IoctlSetInt(fd, unix.TCXONC, unix.TCOON)
-			_, err = unix.Write(fd, want)
-		}
-		return err
-	})
-	if err != nil {
-		s.log.Debug("the terminal takes no barrier", "error", err)
-		s.out.until = time.Time{}
-		s.out.timer.Reset(0)
-	}
-}
-
-// giveUp is the timer's. The barrier that it was set for may just have passed.
-func (s *Session) giveUp() {
-	s.out.Lock()
-	defer s.out.Unlock()
-	if s.out.filter.want == nil || s.out.closed || time.Now().Before(s.out.until) {
-		return
-	}
-	s.log.Warn("a barrier was lost in the shell's terminal", "limit", waitBarrier)
-	s.out.filter.give(s.output)
-	s.next(false)
-}
