@@ -61,12 +61,17 @@ func (b *Bucket[T]) watch(ctx context.Context, tokens []string, opts ...jetstrea
 
 // step hands on one change, and says whether to go on.
 func (b *Bucket[T]) step(ctx context.Context, watcher jetstream.KeyWatcher, yield func(Change[T], error) bool) bool {
-	select {
-	case <-ctx.Done():
+	cancelled := func() bool {
 		yield(Change[T]{}, rterr.Wrap(rterr.Cancelled, "list "+b.codec.bucket, ctx.Err()))
 		return false
+	}
+	select {
+	case <-ctx.Done():
+		return cancelled()
 	case raw, ok := <-watcher.Updates():
 		switch {
+		case !ok && ctx.Err() != nil: // The end of ctx closes the updates too, and either may be seen first.
+			return cancelled()
 		case !ok:
 			yield(Change[T]{}, rterr.New(rterr.Unavailable, "list "+b.codec.bucket, "the store was closed"))
 			return false
