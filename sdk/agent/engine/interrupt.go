@@ -1,11 +1,11 @@
 package engine
 
 import (
+	"slices"
 	"syscall"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/engine/shell"
-	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 	"github.com/openhands-rt/openhands-rt/sdk/sandbox"
 )
 
@@ -35,86 +35,129 @@ func (r *runner) interruptTurn(t *turn, level agentv1.InterruptLevel) (bool, err
 		return false, nil
 	case !t.begun || r.session.Withdraw(): // It has not reached the shell.
 		return true, nil
-	case level == agentv1.InterruptLevel_INTERRUPT_LEVEL_INTERRUPT:
-		return true, r.strike(t, 0)
 	}
-	err := r.signalSince(signalOf(level))
+	p := &pursuit{r: r, turn: t, session: r.session}
+	if level == agentv1.InterruptLevel_INTERRUPT_LEVEL_INTERRUPT {
+		return true, p.strike()
+	}
 	if level == agentv1.InterruptLevel_INTERRUPT_LEVEL_KILL {
-		r.after(t, waitShellInterrupted, func() { r.stubborn(t) })
+		r.after(t, waitShellKilled, p.session.Kill)
 	}
-	return err == nil, err
+	p.signal, t.felled = signalOf(level), signalOf(level)
+	return true, p.fell()
 }
 
-// strike sends SIGINT to what is in the foreground. That may miss: a program may just have ended, a child of the shell that is not
-// yet its program drops it, and a shell that takes it waits all the same for the program that it was about to start. Then the
-// shell would go on as if nothing had come, so there is a look at what has become of it, a bounded number of times. mu is held.
-func (r *runner) strike(t *turn, try int) error {
-	s := r.session
-	at := s.Foreground()
-	if err := s.Interrupt(); err != nil {
-		return err
+// pursuit is an interrupt, which stays in force until the command that it is for is over. A signal reaches nobody where a program
+// has just ended or the next has not begun, and a child of the shell that is not yet its program drops it: the shell would go on as
+// if nothing had come. So there is a look at what has become of it, again and again. The runner's mu is held in all methods.
+type pursuit struct {
+	r       *runner
+	turn    *turn
+	session *session
+	// signal is what every process that the command began gets; 0: SIGINT goes to the foreground alone.
+	signal syscall.Signal
+	// gentle: for a key. It does what a key does, and only what the terminal's driver would have lost is sent again.
+	gentle bool
+	tries  int
+	// struck is what SIGINT was sent to.
+	struck shell.Foreground
+	// back: the shell had the terminal at the last look, after a program that was struck.
+	back bool
+	// told are the processes that have had the signal and were not copies of the shell then.
+	told []int
+}
+
+// next sets the time of the next look.
+func (p *pursuit) next() {
+	wait := waitInterruptedLong
+	if p.tries < interruptTries {
+		wait = min(waitInterrupted<<p.tries, waitInterruptedMost)
 	}
-	r.watch(t, s, at, try)
+	p.tries++
+	p.r.after(p.turn, wait, p.look)
+}
+
+func (p *pursuit) look() {
+	if p.r.session != p.session {
+		return
+	}
+	again := p.strikeAgain
+	if p.signal != 0 {
+		again = p.fell
+	}
+	if err := again(); err != nil {
+		p.r.e.log.Warn("cannot interrupt again", "action", p.turn.live.id, "error", err)
+	}
+}
+
+// strike sends SIGINT to what is in the foreground.
+func (p *pursuit) strike() error {
+	p.struck, p.back = p.session.Foreground(), false
+	p.next()
+	return p.session.Interrupt()
+}
+
+// strikeAgain is for a command that is not over yet.
+func (p *pursuit) strikeAgain() error {
+	now := p.session.Foreground()
+	switch {
+	case p.missed(now) && !p.struck.Shell && !now.Shell && now.Group != p.struck.Group:
+		// It goes from program to program. However short they are, the shell takes this one in between; if it waits for a longer one
+		// then, that is struck at the next look.
+		p.session.InterruptShell()
+		p.struck = shell.Foreground{Group: p.session.Pid(), Shell: true}
+	case p.missed(now) && now.Shell && !p.back:
+		p.back = true // It is about to end, mostly.
+	case p.missed(now):
+		return p.strike()
+	case p.struck.Shell && p.tries >= interruptPatience && p.tries <= interruptTries && !p.gentle:
+		// The shell has taken the signal, has the terminal, and does not end all the same: it waits for programs in the background,
+		// such as the rest of a pipe whose first part it hit.
+		p.next()
+		return p.r.signalSince(syscall.SIGINT)
+	}
+	p.next()
 	return nil
-}
-
-func (r *runner) watch(t *turn, s *session, struck shell.Foreground, try int) {
-	if try < interruptTries {
-		r.after(t, min(waitInterrupted<<try, waitInterruptedMost), func() { r.look(t, s, struck, try+1) })
-	}
-}
-
-// look strikes again if the last strike has missed. mu is held.
-func (r *runner) look(t *turn, s *session, struck shell.Foreground, try int) {
-	if r.session != s {
-		return
-	}
-	now := s.Foreground()
-	if !missed(struck, now) {
-		r.strikeWaited(t, struck, try)
-		r.watch(t, s, struck, try)
-		return
-	}
-	if !struck.Shell && !now.Shell && now.Group != struck.Group {
-		// It goes from program to program: however short they are, it takes this one in between.
-		s.InterruptShell()
-	}
-	if err := r.strike(t, try); err != nil {
-		r.e.log.Debug("cannot interrupt again", "action", t.live.id, "error", err) // The terminal is gone, and the shell with it.
-	}
-}
-
-// strikeWaited is for a shell that has taken the signal, has the terminal, and does not end all the same: it waits for programs in
-// the background, such as the rest of a pipe whose first part it hit. All that the command began gets the signal then. mu is held.
-func (r *runner) strikeWaited(t *turn, struck shell.Foreground, try int) {
-	if !struck.Shell || try < interruptPatience {
-		return
-	}
-	if err := r.signalSince(syscall.SIGINT); err != nil {
-		r.e.log.Warn("cannot interrupt what an action began", "action", t.live.id, "error", err)
-	}
 }
 
 // missed reports whether a SIGINT to what was struck has changed nothing, seeing what is in the foreground now. A program that has
 // it still deals with the signal in its own way, and a shell that has it still runs the user's trap. A subshell may drop it as often
-// as it starts a program, and gets it until it ends: one with a trap that does not end it gets it more than once.
-func missed(struck, now shell.Foreground) bool {
+// as it starts a program, so it gets it again, a bounded number of times: one with a trap that does not end it gets it more than once.
+func (p *pursuit) missed(now shell.Foreground) bool {
 	switch {
-	case struck.Shell:
+	case p.struck.Shell:
 		return !now.Shell
-	case struck.Group == now.Group:
-		return struck.Copy
+	case p.struck.Group == now.Group:
+		return p.struck.Copy && p.tries <= interruptTries
 	}
-	return true
+	return !p.gentle
+}
+
+// fell signals what the command has begun, each process once unless it may have dropped that, and makes the shell give up the rest
+// of the command. The shell stands still meanwhile: it begins nothing new, and sees what died only together with its SIGINT.
+func (p *pursuit) fell() error {
+	r, s := p.r, p.session
+	if !s.Stop(waitShellStopped) {
+		r.e.log.Warn("the shell does not stand still; it is signalled all the same", "limit", waitShellStopped)
+	}
+	defer s.Continue()
+	alive, err := r.e.cfg.Tree.Pids()
+	if err != nil {
+		return err
+	}
+	n, err := r.e.cfg.Tree.SignalSince(r.mark, p.signal, append(p.told, s.Pid())...)
+	if n > 0 || p.tries == 0 {
+		s.InterruptShell()
+	}
+	p.told = slices.DeleteFunc(alive, s.Copy)
+	p.next()
+	return err
 }
 
 // signalSince signals what the running command has begun. A walked tree stops processes meanwhile, which a shell would take for
 // stopped jobs if it saw it. mu is held.
 func (r *runner) signalSince(sig syscall.Signal) error {
 	s := r.session
-	if s == nil {
-		return rterr.New(rterr.IllegalState, "", "the shell has ended")
-	}
 	if r.e.cfg.Tree.Kind() == sandbox.KindWalk {
 		if !s.Stop(waitShellStopped) {
 			r.e.log.Warn("the shell does not stand still; it is signalled all the same", "limit", waitShellStopped)
@@ -123,18 +166,4 @@ func (r *runner) signalSince(sig syscall.Signal) error {
 	}
 	_, err := r.e.cfg.Tree.SignalSince(r.mark, sig, s.Pid())
 	return err
-}
-
-// stubborn is for a shell that is itself in a loop after a KILL: an interrupt ends that and keeps the shell, if it still can. mu is
-// held.
-func (r *runner) stubborn(t *turn) {
-	s := r.session
-	if s == nil {
-		return
-	}
-	s.InterruptShell()
-	if err := r.signalSince(syscall.SIGKILL); err != nil {
-		r.e.log.Warn("cannot kill what an action began", "action", t.live.id, "error", err)
-	}
-	r.after(t, waitShellKilled, s.Kill)
 }

@@ -96,3 +96,23 @@ func TestWhatFollowsAnInterruptRunsOnce(t *testing.T) {
 		t.Errorf("%d of %d ran (%v)", len(count)/2, interruptsPerLoop(), err)
 	}
 }
+
+func TestInterruptWhileTheShellReadsALargeCommand(t *testing.T) {
+	l := newLab(t)
+	// What is left of it must not be taken for a part of the next command.
+	large := "echo done; : '" + strings.Repeat("\necho rest;", 90_000) + "'"
+	for i := range interruptsPerLoop() {
+		g := l.start(request(t, "", action.KindRun, action.Run{Command: large}, 0))
+		<-time.After(time.Duration(rand.Intn(12_000)) * time.Microsecond) // As above.
+		if _, err := l.Interrupt(l.ctx(), g.id, levelInterrupt); err != nil {
+			t.Fatal(err)
+		}
+		s := g.wait()
+		if text := strings.TrimSpace(s.run.Content); text != "" && text != "done" {
+			t.Fatalf("%d: %.200q", i, text)
+		}
+		if s := l.sh("echo on " + strconv.Itoa(i)); s.run.Content != "on "+strconv.Itoa(i) || s.obs.GetExitCode() != 0 {
+			t.Fatalf("%d: %.200q, exit %v", i, s.run.Content, s.obs.ExitCode)
+		}
+	}
+}

@@ -314,14 +314,18 @@ func TestRunInterrupts(t *testing.T) {
 		exit    int
 		keeps   bool
 	}{
-		"a command":             {"echo up; sleep 100; echo no", levelInterrupt, 130, true},
-		"a loop":                {"echo up; while :; do :; done", levelInterrupt, 130, true},
-		"without ISIG":          {"stty -isig; echo up; sleep 100", levelInterrupt, 130, true},
-		"terminate":             {"echo up; sleep 100", levelTerminate, 143, true},
-		"kill":                  {"echo up; (trap '' INT TERM; sleep 100; sleep 100)", levelKill, 137, true},
-		"kill a loop":           {"echo up; while :; do sleep 0.1; done", levelKill, 0, true}, // By which signal is a race.
-		"kill a stubborn shell": {"trap '' INT; echo up; while :; do :; done", levelKill, 137, false},
-		"kill what is detached": {"setsid -w sleep 100 & echo up; wait $!", levelKill, 137, true},
+		"a command":               {"echo up; sleep 100; echo no", levelInterrupt, 130, true},
+		"a loop":                  {"echo up; while :; do :; done", levelInterrupt, 130, true},
+		"without ISIG":            {"stty -isig; echo up; sleep 100", levelInterrupt, 130, true},
+		"terminate":               {"echo up; sleep 100", levelTerminate, 143, true},
+		"kill":                    {"echo up; (trap '' INT TERM; sleep 100; sleep 100)", levelKill, 137, true},
+		"kill a loop":             {"echo up; while :; do sleep 0.1; done", levelKill, 137, true},
+		"kill the rest of a list": {"echo up; sleep 100; echo no; sleep 100", levelKill, 137, true},
+		"terminate a loop":        {"echo up; while :; do sleep 0.1; done", levelTerminate, 143, true},
+		"terminate a busy shell":  {"echo up; while :; do :; done", levelTerminate, 143, true},
+		"terminate a list":        {"echo up; sleep 100; echo no; sleep 100", levelTerminate, 143, true},
+		"kill a stubborn shell":   {"trap '' INT; echo up; while :; do :; done", levelKill, 137, false},
+		"kill what is detached":   {"setsid -w sleep 100 & echo up; wait $!", levelKill, 137, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l.TB = t
@@ -329,7 +333,8 @@ func TestRunInterrupts(t *testing.T) {
 			g := l.start(request(t, "", action.KindRun, action.Run{Command: c.command}, 0)).output()
 			g.interrupt(c.level)
 			s := g.wait()
-			if s.obs.Outcome != agentv1.Outcome_OUTCOME_INTERRUPTED || c.exit != 0 && s.run.Extras.Metadata.ExitCode != c.exit {
+			if s.obs.Outcome != agentv1.Outcome_OUTCOME_INTERRUPTED || s.run.Extras.Metadata.ExitCode != c.exit ||
+				strings.Contains(s.run.Content, "no") {
 				t.Errorf("%v, exit %d: %q", s.obs.Outcome, s.run.Extras.Metadata.ExitCode, s.run.Content)
 			}
 			if s := l.sh("echo $kept"); (s.run.Content == "yes") != c.keeps {

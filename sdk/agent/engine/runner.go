@@ -26,6 +26,8 @@ type turn struct {
 	// recorded: the journal has it; it goes nowhere before. begun: it has the shell, its channel is open. done: its observation
 	// is made.
 	recorded, begun, done bool
+	// felled is the last signal that TERMINATE or KILL has sent to what it runs.
+	felled syscall.Signal
 	// static is the shell of its own that it runs in, if it does.
 	static *runner
 	timers []*time.Timer

@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/rand"
 	"os"
+	"syscall"
 	"time"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
@@ -65,6 +66,7 @@ func (t *turn) half() int {
 // finish makes the turn done by the end of a command. mu is held.
 func (r *runner) finish(t *turn, end ending) {
 	r.unseen = nil
+	end = t.fallen(end)
 	m := end.meta
 	key := byte(0)
 	if t.key != 0 {
@@ -80,6 +82,17 @@ func (r *runner) finish(t *turn, end ending) {
 		outcome = agentv1.Outcome_OUTCOME_INTERRUPTED
 	}
 	r.done(t, result{outcome: outcome, exitCode: end.code, payload: runPayload(t.run, content(r.sink, t.half()), m)})
+}
+
+// fallen is the end of a command whose processes were terminated or killed: by that signal, also where what reached the shell in
+// time was only the SIGINT that kept it from the rest of the command.
+func (t *turn) fallen(end ending) ending {
+	if t.felled == 0 || end.shell || end.meta.ExitCode != 128+int(syscall.SIGINT) {
+		return end
+	}
+	code := 128 + int32(t.felled)
+	end.meta.ExitCode, end.code = int(code), &code
+	return end
 }
 
 // timeout makes the turn done while its command goes on. mu is held.

@@ -12,18 +12,17 @@ const (
 	// be interrupted must have been killed by then.
 	waitTask = 15 * time.Second
 	// waitInterrupted: after a SIGINT, before the first look whether it has missed. The next looks come after twice as long each,
-	// but waitInterruptedMost at most, interruptTries in all: within 1.5 s.
+	// but waitInterruptedMost at most, and after interruptTries looks (1.5 s) after waitInterruptedLong, for as long as it takes.
 	waitInterrupted     = 25 * time.Millisecond
 	waitInterruptedMost = 100 * time.Millisecond
+	waitInterruptedLong = time.Second
 	interruptTries      = 16
 	// interruptPatience is how many looks a shell that took the signal has to end, before what it began gets it too.
 	interruptPatience = 3
 	// waitShellStopped: a shell stands still at once after SIGSTOP, unless it is frozen or sits in the kernel.
 	waitShellStopped = 250 * time.Millisecond
-	// waitShellInterrupted: after a KILL of a run action, how long the shell may take to be idle before it is interrupted itself;
-	// waitShellKilled: and then before it is killed too.
-	waitShellInterrupted = 200 * time.Millisecond
-	waitShellKilled      = 500 * time.Millisecond
+	// waitShellKilled: after a KILL of a run action, how long the shell may take to be idle before it is killed too.
+	waitShellKilled = 2 * time.Second
 	// waitShellReady: a new shell's first report. It reads the user's ~/.bashrc before.
 	waitShellReady = 30 * time.Second
 )

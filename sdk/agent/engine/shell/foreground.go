@@ -37,14 +37,9 @@ func (s *Session) Foreground() Foreground {
 	return f
 }
 
-// copyIn reports whether a child of the shell in that group has the shell's own command line. A child that cannot be looked at
-// has ended.
+// copyIn reports whether a child of the shell in that group is a Copy.
 func (s *Session) copyIn(group int) bool {
 	pid := strconv.Itoa(s.Pid())
-	own, err := os.ReadFile("/proc/" + pid + "/cmdline")
-	if err != nil {
-		return false
-	}
 	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
 	if err != nil { // A kernel without it: the group's leader will do.
 		children = strconv.AppendInt(nil, int64(group), 10)
@@ -54,14 +49,22 @@ func (s *Session) copyIn(group int) bool {
 		if err != nil {
 			continue
 		}
-		if in, err := unix.Getpgid(n); err != nil || in != group {
-			continue
-		}
-		if line, err := os.ReadFile("/proc/" + string(child) + "/cmdline"); err == nil && bytes.Equal(line, own) { //nolint:gosec // the kernel's own number
+		if in, err := unix.Getpgid(n); err == nil && in == group && s.Copy(n) {
 			return true
 		}
 	}
 	return false
+}
+
+// Copy reports whether a process has the shell's own command line: the shell, a subshell, or a child that is yet to become the
+// program that it is to run. One that cannot be looked at has ended.
+func (s *Session) Copy(pid int) bool {
+	own, err := os.ReadFile("/proc/" + strconv.Itoa(s.Pid()) + "/cmdline")
+	if err != nil {
+		return false
+	}
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && bytes.Equal(line, own)
 }
 
 // Interrupt sends SIGINT to what is in the foreground, in any mode of the terminal. Unlike a typed Ctrl-C it has reached

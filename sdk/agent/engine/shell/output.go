@@ -55,11 +55,18 @@ func (s *Session) read(fd int) (int, error) {
 func (s *Session) output(p []byte) {
 	switch {
 	case s.out.closed:
-	case !s.out.ready:
+	case !s.out.ready, len(p) == 1 && p[0] == '\n' && s.settling():
 		s.out.dropped += uint64(len(p))
 	default:
 		s.handler.Output(p)
 	}
+}
+
+// settling reports whether the shell has no command but may have had a signal: then it puts out a newline.
+func (s *Session) settling() bool {
+	s.run.Lock()
+	defer s.run.Unlock()
+	return s.run.pending != nil || s.run.nonce == "" && s.run.disturbed
 }
 
 // settled calls then after everything that was written to the terminal until now has been handed on. A read that finds nothing

@@ -22,10 +22,12 @@ __rt_python() {
 # One turn: report how the last command ended, wait for the next, return the last one's status. Its last argument restores $_.
 # Its first names the loop that asks. A loop that ends by the status leaves the command to the loop after it: __rt_c names that.
 # A trigger names the report that it answers: one that was sent before an interrupt is not taken for the next. It has a fixed
-# length, since read takes a line from a socket byte by byte.
+# length, since read takes a line from a socket byte by byte. An interrupted read leaves what it had in a buffer that all descriptors
+# share, for the next read to find: it is emptied.
 __rt_turn() {
   __rt_x=$?
   [[ $__rt_c != "$1" ]] || { __rt_c=; return "$__rt_s"; }
+  ((__rt_x < 128)) || IFS= \builtin read -r -N 65536 __rt_t </dev/null
   __rt_s=$__rt_x __rt_c=
   [[ -z $__rt_b ]] || __rt_s=$__rt_b
   case $- in *r*) \builtin exit 125 ;; *x*) set +x; __rt_p='{ set -x; } 2>/dev/null;' ;; *) __rt_p= ;; esac

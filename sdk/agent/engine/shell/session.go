@@ -87,7 +87,7 @@ type Session struct {
 	out struct {
 		sync.Mutex
 		buffer [16 << 10]byte
-		// ready: what the shell says before its first report is dropped, and counted.
+		// ready: what the shell says before its first report is dropped, and counted, as is what a signal makes of an idle one.
 		ready   bool
 		dropped uint64
 		closed  bool

@@ -125,9 +125,12 @@ func (s *Session) readControl() {
 // report takes a report.
 func (s *Session) report(r Report) {
 	s.run.Lock()
-	over := s.take(&r)
+	idle, settled := s.take(&r)
 	s.run.Unlock()
-	if !over {
+	if settled {
+		s.settled(func() { s.goOn(r) })
+	}
+	if !idle {
 		return
 	}
 	s.settled(func() {
@@ -136,49 +139,61 @@ func (s *Session) report(r Report) {
 	})
 }
 
-// take reports whether the shell is idle from now on. A report that comes while it is idle is that of an interrupted wait for a
-// command. Any other says that the command that the shell was given is over, whatever nonce it has: the command may have changed
-// that, or an interrupt came before it. run is held.
-func (s *Session) take(r *Report) (idle bool) {
+// take reports whether the shell is idle from now on, or is settled and to be given the pending command. A report that comes while
+// it is idle is that of an interrupted wait for a command. Any other says that the command that the shell was given is over, whatever
+// nonce it has: the command may have changed that, or an interrupt came before it. run is held.
+func (s *Session) take(r *Report) (idle, settled bool) {
 	s.run.sequence = r.Sequence
-	if !s.run.heard {
+	switch {
+	case !s.run.heard:
 		s.run.heard = true
-		return true
-	}
-	if s.run.nonce == "" {
-		return false
-	}
-	if p := s.run.pending; p != nil && !s.settle(p, r) {
-		return false
-	}
-	if r.Nonce != s.run.nonce {
+		return true, false
+	case s.run.nonce == "":
+		return false, false
+	case s.run.pending != nil:
+		return false, s.settle(r)
+	case r.Nonce != s.run.nonce:
 		s.log.Debug("a command was interrupted before it began, or has changed the prompt hook's variables", "nonce", s.run.nonce)
 	}
 	r.Nonce, s.run.nonce = s.run.nonce, ""
-	return true
+	return true, false
 }
 
-// settle goes on with a command that waits for the shell to settle: over says that it will not be given to the shell. run is held.
-func (s *Session) settle(p *pending, r *Report) (over bool) {
-	var err error
-	switch {
-	case s.run.withdrawn:
-		s.run.pending, s.run.nonce, s.run.disturbed = nil, p.nonce, true
-		r.Status = statusInterrupted
+// settle reports whether the shell has taken the command of ours. run is held.
+func (s *Session) settle(r *Report) bool {
+	if r.Nonce == s.run.nonce || s.run.settling == settleTries {
 		return true
-	case r.Nonce != s.run.nonce && s.run.settling < settleTries:
-		s.run.settling++
-		err = s.trigger()
-	default:
-		s.run.pending = nil
-		err = s.give(p.nonce, p.command)
 	}
+	s.run.settling++
+	s.failed(s.trigger())
+	return false
+}
+
+// goOn gives the pending command to the shell, or ends it if it was withdrawn. All is out that the shell said before.
+func (s *Session) goOn(r Report) {
+	s.run.Lock()
+	p := s.run.pending
+	s.run.pending = nil
+	if p != nil && !s.run.withdrawn {
+		s.failed(s.give(p.nonce, p.command))
+	}
+	over := p != nil && s.run.withdrawn
+	if over {
+		s.run.nonce = ""
+	}
+	s.run.Unlock()
+	if over {
+		r.Nonce, r.Status = p.nonce, statusInterrupted
+		s.handler.Idle(r)
+	}
+}
+
+// failed is for a command that cannot be handed over. Whether the shell took it, Exited tells.
+func (s *Session) failed(err error) {
 	if err != nil {
-		// Whether the shell took the command, Exited tells.
 		s.log.Debug("cannot hand over a command", "error", err)
 		s.Kill()
 	}
-	return false
 }
 
 // Type writes to the terminal as a keyboard does. Blocks while the terminal takes no more, until AbortType.
