@@ -59,6 +59,10 @@ type Config struct {
 	Nonce string `json:"nonce"`
 	// Credential of at least 16 bytes.
 	Credential string `json:"credential"`
+	// V0Listen is a TCP address, port 0 allowed, for clients of OpenHands' V0 protocol that speak to the sandbox directly; empty
+	// means none. V0Key is their session key, required then. See Main for where else they may come from.
+	V0Listen string `json:"v0_listen,omitempty"`
+	V0Key    string `json:"v0_key,omitempty"`
 	// Env of the sandbox's processes. HOME, USER, LOGNAME and PATH are added if it has none; nothing of the agent's own is.
 	Env map[string]string `json:"env,omitempty"`
 	// Lease from the start on, as "30s"; zero or absent means none until it is renewed.
@@ -152,13 +156,16 @@ func (c Config) Validate() error {
 	} else if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return invalid("listen", "is not host:port")
 	}
+	if err := c.validateV0(); err != nil {
+		return err
+	}
 	if err := c.validatePaths(); err != nil {
 		return err
 	}
 	switch {
 	case len(c.Credential) < minCredential:
 		return invalid("credential", "has fewer than %d bytes", minCredential)
-	case strings.ContainsFunc(c.Credential, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case strings.ContainsFunc(c.Credential, unprintable):
 		return invalid("credential", "has characters other than printable ASCII")
 	case c.Nonce == "":
 		return invalid("nonce", "is required")
@@ -174,6 +181,24 @@ func (c Config) Validate() error {
 		return invalid("log_level", "%q is none of trace, debug, info, warn, error", c.LogLevel)
 	}
 	return c.validateEnv()
+}
+
+func unprintable(r rune) bool { return r <= ' ' || r > '~' }
+
+func (c Config) validateV0() error {
+	if c.V0Listen == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.V0Listen); err != nil {
+		return invalid("v0_listen", "is not host:port")
+	}
+	if c.V0Key == "" {
+		return invalid("v0_key", "is required for v0_listen")
+	}
+	if strings.ContainsFunc(c.V0Key, unprintable) {
+		return invalid("v0_key", "has characters other than printable ASCII")
+	}
+	return nil
 }
 
 func (c Config) validatePaths() error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,8 +38,10 @@ const (
 )
 
 // Main is the role `openhands-rt agent`; args are what follows the role's name: --config-fd N (the default is 3) or
-// --config FILE. It blocks until the agent has ended and returns the exit code. The process is its alone: it takes over signals
-// and standard descriptors, and makes it non-dumpable.
+// --config FILE; and --v0-listen ADDRESS, the address for clients that speak OpenHands' V0 protocol to the sandbox itself, with
+// their session key in the file that --v0-key-file names or in SESSION_API_KEY. Both override the config. It blocks until the
+// agent has ended and returns the exit code. The process is its alone: it takes over signals and standard descriptors, and makes it
+// non-dumpable.
 func Main(args []string) int { return mainWith(args, Run) }
 
 func mainWith(args []string, runAgent func(context.Context, Config) error) int {
@@ -88,21 +91,67 @@ func configFromArgs(args []string) (Config, error) {
 	set := flag.NewFlagSet("agent", flag.ContinueOnError)
 	fd := set.Uint("config-fd", defaultConfigFD, "inherited `descriptor` to read the config from")
 	file := set.String("config", "", "`file` to read the config from instead")
+	v0 := v0Flags{
+		listen:  set.String("v0-listen", "", "`address` for clients of OpenHands' V0 protocol"),
+		keyFile: set.String("v0-key-file", "", "`file` with their session key; the default is $SESSION_API_KEY"),
+	}
 	if err := set.Parse(args); err != nil {
 		return Config{}, err
 	}
 	if set.NArg() > 0 {
 		return Config{}, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
+	var cfg Config
+	var err error
 	if *file != "" {
-		f, err := os.Open(*file)
+		cfg, err = configFromFile(*file)
+	} else {
+		cfg, err = ConfigFromFD(int(*fd))
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	return v0.apply(cfg)
+}
+
+func configFromFile(name string) (Config, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return Config{}, err
+	}
+	defer f.Close()
+	return ConfigFromReader(f)
+}
+
+// v0KeyVar is the variable that OpenHands has for the session key. It is taken out of the environment.
+const v0KeyVar = "SESSION_API_KEY"
+
+// v0Flags are what the arguments say of the V0 listener.
+type v0Flags struct{ listen, keyFile *string }
+
+// apply puts them over a config. Without a listener, the key is of no use and left alone.
+func (f v0Flags) apply(cfg Config) (Config, error) {
+	key := os.Getenv(v0KeyVar)
+	if err := os.Unsetenv(v0KeyVar); err != nil {
+		return Config{}, err
+	}
+	if *f.listen != "" {
+		cfg.V0Listen = *f.listen
+	}
+	if cfg.V0Listen == "" {
+		return cfg, nil
+	}
+	if *f.keyFile != "" {
+		raw, err := os.ReadFile(*f.keyFile)
 		if err != nil {
 			return Config{}, err
 		}
-		defer f.Close()
-		return ConfigFromReader(f)
+		key = strings.TrimSpace(string(raw))
 	}
-	return ConfigFromFD(int(*fd))
+	if key != "" {
+		cfg.V0Key = key
+	}
+	return cfg, cfg.Validate()
 }
 
 // ConfigFromFD reads a config from an inherited descriptor to its end, and closes it.

@@ -22,6 +22,8 @@ type Ready struct {
 	StartTicks uint64    `json:"start_ticks,omitempty"`
 	// Address is where it answers, as sdk/agent/client takes it.
 	Address string `json:"address,omitempty"`
+	// V0Address is the URL of the direct V0 listener, if there is one.
+	V0Address string `json:"v0_address,omitempty"`
 	// Error is an ErrorDetail in protojson: the agent has not started.
 	Error json.RawMessage `json:"error,omitempty"`
 }
@@ -56,12 +58,12 @@ func newAnnouncer(fd int, startedAt time.Time) *announcer {
 	return a
 }
 
-func (a *announcer) ready(address string) error {
+func (a *announcer) ready(address, v0Address string) error {
 	ticks, err := sandbox.StartTime(os.Getpid())
 	if err != nil {
 		return err
 	}
-	return a.write(Ready{PID: os.Getpid(), StartedAt: a.startedAt, StartTicks: ticks, Address: address})
+	return a.write(Ready{PID: os.Getpid(), StartedAt: a.startedAt, StartTicks: ticks, Address: address, V0Address: v0Address})
 }
 
 func (a *announcer) failed(cause error) error {

@@ -76,18 +76,22 @@ func serve(ctx context.Context, cfg Config, tree sandbox.Tree, engine server.Eng
 	defer service.Close()
 	proxy := ports.New(ports.Config{Logger: log.Named("ports")})
 	defer proxy.Close()
+	direct, directAddress, err := listenDirect(cfg)
+	if err != nil {
+		return errors.Join(errNotServed, err)
+	}
 	s, err := server.New(server.Config{
-		Engine: engine, Tree: tree, Credential: cfg.Credential, Lease: time.Duration(cfg.Lease),
+		Engine: engine, Tree: tree, Credential: cfg.Credential, Lease: time.Duration(cfg.Lease), Direct: direct, DirectKey: cfg.V0Key,
 		Identity: identity(cfg, announce.startedAt), Files: service, Ports: proxy, Logger: log.Named("server"),
 	})
 	if err != nil {
-		return errors.Join(errNotServed, err)
+		return errors.Join(errNotServed, err, closeIf(direct))
 	}
 	ln, address, err := listen(cfg)
 	if err != nil {
-		return errors.Join(errNotServed, err)
+		return errors.Join(errNotServed, err, closeIf(direct))
 	}
-	if err := announce.ready(address); err != nil { // whoever started us has gone: then the lease will end us
+	if err := announce.ready(address, directAddress); err != nil { // whoever started us has gone: then the lease will end us
 		log.Warn("nobody could be told that the agent is ready", "error", err)
 	}
 	log.Info("agent is ready", "address", address, "pid", os.Getpid(), "runtime", cfg.RuntimeID, "sandbox", cfg.SandboxID,
@@ -117,11 +121,30 @@ func listen(cfg Config) (net.Listener, string, error) {
 		ln, err := socket.Listen(cfg.Socket)
 		return ln, "unix://" + cfg.Socket, err
 	}
-	ln, err := net.Listen("tcp", cfg.Listen)
+	return listenTCP(cfg.Listen)
+}
+
+// listenDirect opens the listener of V0 clients; nil if there is to be none.
+func listenDirect(cfg Config) (net.Listener, string, error) {
+	if cfg.V0Listen == "" {
+		return nil, "", nil
+	}
+	return listenTCP(cfg.V0Listen)
+}
+
+func listenTCP(address string) (net.Listener, string, error) {
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, "", rterr.Wrap(rterr.Network, "listen at "+cfg.Listen, err)
+		return nil, "", rterr.Wrap(rterr.Network, "listen at "+address, err)
 	}
 	return ln, "http://" + ln.Addr().String(), nil
+}
+
+func closeIf(ln net.Listener) error {
+	if ln == nil {
+		return nil
+	}
+	return ln.Close()
 }
 
 // openLog opens the log file. Rotation bounds it; a full disk loses lines, not the agent.

@@ -224,7 +224,14 @@ func (u *unpacker) file(name string, h *tar.Header, in io.Reader) error {
 	if h.Size > u.s.cfg.MaxFile-u.made.Bytes {
 		return tooLarge(u.s.cfg.MaxFile)
 	}
-	mode := h.FileInfo().Mode().Perm()
+	if err := u.write(name, in, h.FileInfo().Mode().Perm()); err != nil {
+		return err
+	}
+	return u.root.Chtimes(name, h.ModTime, h.ModTime)
+}
+
+// write makes a new regular file of what in has.
+func (u *unpacker) write(name string, in io.Reader, mode fs.FileMode) error {
 	var f *os.File
 	err := u.place(name, func() (err error) {
 		f, err = u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
@@ -241,8 +248,5 @@ func (u *unpacker) file(name string, h *tar.Header, in io.Reader) error {
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil {
-		return err
-	}
-	return u.root.Chtimes(name, h.ModTime, h.ModTime)
+	return err
 }

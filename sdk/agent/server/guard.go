@@ -33,6 +33,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(rpcPrefix, flushing(rpc))
 	mux.Handle(agent.FilesPath, s.cfg.Files)
 	mux.Handle(agent.PortsPath, s.cfg.Ports)
+	mux.Handle(agent.V0Path, s.trustedV0())
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		rthttp.Write(w, rterr.New(rterr.NotFound, r.Method+" "+r.URL.Path, "an agent has no such path"))
 	})

@@ -18,6 +18,7 @@ import (
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/files"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/ports"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/v0"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 	"github.com/openhands-rt/openhands-rt/sdk/sandbox"
 )
@@ -91,6 +92,10 @@ type Config struct {
 	Files *files.Service
 	// Ports serves /ports/; nil means ports on 127.0.0.1.
 	Ports http.Handler
+	// Direct, if not nil, is for clients of OpenHands' V0 protocol that speak to the sandbox itself, with DirectKey as their session
+	// key, which must not be empty then. Serve closes it.
+	Direct    net.Listener
+	DirectKey string
 	// Logger may be nil.
 	Logger hclog.Logger
 }
@@ -102,6 +107,7 @@ type Server struct {
 	bearer   [32]byte
 	lease    *lease
 	requests *gate
+	v0       *v0.Handler
 
 	frozen   atomic.Bool
 	freezing sync.Mutex
@@ -128,6 +134,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, rterr.Invalid(op, "credential", "is required")
 	case cfg.Lease < 0:
 		return nil, rterr.Invalid(op, "lease", "is negative")
+	case cfg.Direct != nil && cfg.DirectKey == "":
+		return nil, rterr.Invalid(op, "direct_key", "is required")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
@@ -138,10 +146,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Identity.StartedAt.IsZero() {
 		cfg.Identity.StartedAt = time.Now()
 	}
-	return &Server{
+	s := &Server{
 		cfg: cfg, log: cfg.Logger, bearer: digestBearer("Bearer " + cfg.Credential),
 		lease: newLease(), requests: newGate(), shutdown: make(chan struct{}),
-	}, nil
+	}
+	var err error
+	s.v0, err = s.newV0()
+	return s, err
 }
 
 // Serve answers on ln until Shutdown was called or ctx is done (nil), the lease ended (ErrLeaseEnded), or ln failed.
@@ -150,11 +161,17 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx until the tree is dead
 	defer cancel()
-	web := s.webServer(base)
+	web := s.webServer(base, s.Handler())
 	s.lease.start(s.cfg.Lease) // before the first request, which may ask for it
 	defer s.lease.stop()
-	failed := make(chan error, 1)
+	webs := []*http.Server{web}
+	failed := make(chan error, 2)
 	go func() { failed <- web.Serve(ln) }()
+	if s.cfg.Direct != nil {
+		direct := s.webServer(base, s.direct())
+		webs = append(webs, direct)
+		go func() { failed <- direct.Serve(s.cfg.Direct) }()
+	}
 
 	var cause error
 	select {
@@ -170,25 +187,30 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		failed <- nil
 	}
 	_, endErr := s.end()
-	s.drain(web, cancel)
-	if err := <-failed; err != nil && !errors.Is(err, http.ErrServerClosed) {
-		cause = errors.Join(cause, err)
+	s.drain(cancel, webs)
+	for range webs {
+		if err := <-failed; err != nil && !errors.Is(err, http.ErrServerClosed) {
+			cause = errors.Join(cause, err)
+		}
 	}
 	return errors.Join(cause, endErr)
 }
 
 // drain lets requests finish, then cuts them, and returns when none is left.
-func (s *Server) drain(web *http.Server, cut context.CancelFunc) {
+func (s *Server) drain(cut context.CancelFunc, webs []*http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	none := s.requests.close()
+	s.v0.Close()
 	select {
 	case <-none:
 	case <-ctx.Done():
 	}
 	cut()
-	if web.Shutdown(ctx) != nil { // it waits for answers to leave the buffers
-		_ = web.Close()
+	for _, web := range webs {
+		if web.Shutdown(ctx) != nil { // it waits for answers to leave the buffers
+			_ = web.Close()
+		}
 	}
 	<-none
 }
@@ -216,12 +238,12 @@ func (s *Server) end() (killed int, err error) {
 // Shutdown's end of the process, need Serve.
 func (s *Server) Handler() http.Handler { return s.guard(s.routes()) }
 
-func (s *Server) webServer(base context.Context) *http.Server {
+func (s *Server) webServer(base context.Context, handler http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           s.Handler(),
+		Handler:           handler,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,

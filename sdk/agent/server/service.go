@@ -31,7 +31,7 @@ func reply[T any](msg *T, err error) (*connect.Response[T], error) {
 }
 
 // checkNew refuses to begin an action while the sandbox is frozen or ending; known ones are answered all the same.
-func (s *service) checkNew(id string) error {
+func (s *Server) checkNew(id string) error {
 	frozen, ending := s.frozen.Load(), s.ending.Load()
 	if !frozen && !ending {
 		return nil

@@ -103,39 +103,36 @@ func (e *event) field(key string) *json.RawMessage {
 // readRequest reads the outer object. Of a key that comes twice, the last counts.
 func readRequest(d *json.Decoder) (*event, error) {
 	var found *event
-	var offence *Failure
 	err := eachKey(d, func(key string) error {
 		if key != "action" {
-			return skip(d)
+			return d.Decode(&nothing{})
 		}
-		found, offence = nil, nil
-		e := &event{}
+		found = &event{}
 		err := eachKey(d, func(key string) error {
-			if to := e.field(key); to != nil {
+			if to := found.field(key); to != nil {
 				*to = nil
 				return d.Decode(to)
 			}
-			return skip(d)
+			return d.Decode(&nothing{})
 		})
 		if errors.Is(err, errNoObject) {
-			offence = Unprocessable("dict_type", "Input should be a valid dictionary", "body", "action")
-			return nil
+			err = Unprocessable("dict_type", "Input should be a valid dictionary", "body", "action")
 		}
-		found = e
 		return err
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case offence != nil:
-		return nil, offence
-	case found == nil:
-		return nil, Unprocessable("missing", "Field required", "body", "action")
+	if err == nil && found == nil {
+		err = Unprocessable("missing", "Field required", "body", "action")
 	}
-	return found, nil
+	return found, err
 }
 
-// errNoObject says that there is another value where an object was wanted. It has been read.
+// nothing is a value that is checked and not kept.
+type nothing struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*nothing) UnmarshalJSON([]byte) error { return nil }
+
+// errNoObject says that there is another value where an object was wanted.
 var errNoObject = errors.New("not an object")
 
 // eachKey calls visit for each key of the object that comes next; visit reads the value.
@@ -145,10 +142,7 @@ func eachKey(d *json.Decoder, visit func(key string) error) error {
 		return err
 	}
 	if open != json.Delim('{') {
-		if open == json.Delim('[') {
-			err = skipRest(d, 1)
-		}
-		return errors.Join(err, errNoObject)
+		return errNoObject
 	}
 	for d.More() {
 		key, err := d.Token()
@@ -161,28 +155,6 @@ func eachKey(d *json.Decoder, visit func(key string) error) error {
 	}
 	_, err = d.Token()
 	return err
-}
-
-// skip reads the next value and keeps nothing of it.
-func skip(d *json.Decoder) error { return skipRest(d, 0) }
-
-// skipRest reads on until depth brackets more have been closed than opened; with 0, one value.
-func skipRest(d *json.Decoder, depth int) error {
-	for {
-		t, err := d.Token()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth == 0 {
-			return nil
-		}
-	}
 }
 
 // atEnd wants nothing but space after the object.
