@@ -20,13 +20,13 @@ const maxNames, maxNamesBytes = 200_000, 32 << 20
 func (s *Service) Names(ctx context.Context, path string) ([]string, error) {
 	const op = "list"
 	if path == "" {
-		path = s.space.workspace
+		path = "."
 	}
-	path, err := s.space.clean(path)
+	path, err := s.space.Clean(path)
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, op, err)
 	}
-	dir, err := s.space.open(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := s.space.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fsError(op, path, err)
 	}
@@ -73,7 +73,7 @@ func (s *Service) entryKind(dir int, path string) (isDir, ok bool) {
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return st.Mode&unix.S_IFMT == unix.S_IFDIR, true
 	}
-	f, err := s.space.open(path, unix.O_PATH)
+	f, err := s.space.Open(path, unix.O_PATH, 0)
 	if err != nil {
 		return false, false
 	}
@@ -89,7 +89,7 @@ type Disk struct{ Total, Used, Free uint64 }
 
 // Disk returns the space of the file system that the root is on. Free is what a process without privileges may use of it.
 func (s *Service) Disk() (Disk, error) {
-	f, err := s.space.open("/", unix.O_PATH|unix.O_DIRECTORY)
+	f, err := s.space.Open("/", unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return Disk{}, fsError("stat", "/", err)
 	}

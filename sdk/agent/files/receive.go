@@ -33,9 +33,9 @@ func (s *Service) Receive(ctx context.Context, dir, name string, body io.Reader)
 	if err := CheckName(name); err != nil {
 		return rterr.Wrap(rterr.InvalidArgument, op, err)
 	}
-	dir, err := s.space.clean(dir)
+	dir, err := s.space.Clean(dir)
 	if err == nil {
-		err = s.space.makeDirs(dir)
+		err = s.space.MakeDirs(dir)
 	}
 	if err != nil {
 		return fsError(op, printable(dir), err)
@@ -75,14 +75,14 @@ func (r *contextReader) Read(p []byte) (int, error) {
 // name, "..", encryption, a bad checksum, or more than the bounds of this package allow (entries, size, ratio) refuses the whole.
 func (s *Service) ReceiveZip(ctx context.Context, dir string, body io.Reader) error {
 	const op = "unzip"
-	dir, err := s.space.clean(dir)
+	dir, err := s.space.Clean(dir)
 	if err == nil {
-		err = s.space.makeDirs(dir)
+		err = s.space.MakeDirs(dir)
 	}
 	if err != nil {
 		return fsError(op, printable(dir), err)
 	}
-	root, err := s.space.dirRoot(dir)
+	root, err := s.space.DirRoot(dir)
 	if err != nil {
 		return fsError(op, dir, err)
 	}

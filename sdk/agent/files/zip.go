@@ -38,11 +38,11 @@ func (s *Service) Zip(name string) (*Zip, error) {
 	if !filepath.IsAbs(name) {
 		return nil, rterr.Invalid(op, "path", "%q is not an absolute path", printable(name))
 	}
-	clean, err := s.space.clean(name)
+	clean, err := s.space.Clean(name)
 	if err != nil {
 		return nil, rterr.Wrap(rterr.InvalidArgument, op, err)
 	}
-	f, err := s.space.open(clean, unix.O_PATH)
+	f, err := s.space.Open(clean, unix.O_PATH, 0)
 	if err != nil {
 		return nil, fsError(op, clean, err)
 	}
@@ -55,7 +55,7 @@ func (s *Service) Zip(name string) (*Zip, error) {
 	if !z.isDir {
 		return z, nil
 	}
-	top, err := s.space.open(clean, unix.O_RDONLY|unix.O_DIRECTORY)
+	top, err := s.space.Open(clean, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil { // now, while it can still be said
 		return nil, fsError(op, clean, err)
 	}
@@ -89,7 +89,7 @@ func (z *Zip) folder(ctx context.Context, dir string) error {
 	if dir != "." { // at the top, a link to the folder is fine
 		flags |= unix.O_NOFOLLOW
 	}
-	f, err := z.s.space.open(filepath.Join(z.path, dir), flags)
+	f, err := z.s.space.Open(filepath.Join(z.path, dir), flags, 0)
 	if err != nil {
 		z.Skipped++
 		return nil //nolint:nilerr // counted
