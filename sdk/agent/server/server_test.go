@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,7 +16,9 @@ import (
 	"go.uber.org/goleak"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/files"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
+	"github.com/openhands-rt/openhands-rt/sdk/sandbox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -227,3 +230,27 @@ func TestPanicsAreAnsweredAndLogged(t *testing.T) {
 		t.Error("a request is still counted")
 	}
 }
+
+// OpenHands' client drops a connection that has idled for 5 s. Whoever keeps one for less than a minute must find it open.
+func TestConnectionsMayIdleForLongerThanAMinute(t *testing.T) {
+	s := &Server{log: hclog.NewNullLogger()}
+	if web := s.webServer(t.Context(), nil); web.IdleTimeout <= time.Minute || web.ReadTimeout != 0 || web.WriteTimeout != 0 {
+		t.Errorf("%v, %v, %v", web.IdleTimeout, web.ReadTimeout, web.WriteTimeout)
+	}
+}
+
+func TestNewWantsAKeyForTheDirectListener(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, err = New(Config{Engine: noEngine{}, Tree: noTree{}, Files: &files.Service{}, Credential: "x", Direct: ln})
+	if e := rterr.From(err); e == nil || e.Field != "direct_key" {
+		t.Error(err)
+	}
+}
+
+type noEngine struct{ Engine }
+
+type noTree struct{ sandbox.Tree }

@@ -40,9 +40,9 @@ func refusal(a *agentv1.Action, err error) Reply {
 		return toolFailure(a, e)
 	case e.Reason != rterr.UnknownKind:
 		return FailureOf(err).Reply()
-	case a.GetKind() == KindBrowse, a.GetKind() == KindBrowseInteractive:
+	case a.GetKind() == action.KindBrowse, a.GetKind() == action.KindBrowseInteractive:
 		return ErrorObservation(noBrowser)
-	case a.GetKind() == KindRunIPython:
+	case a.GetKind() == action.KindRunIPython:
 		return Internal(noJupyter).Reply()
 	}
 	return noSuchMethod(a.GetKind()).Reply()
@@ -54,7 +54,7 @@ func toolFailure(a *agentv1.Action, e *rterr.Error) Reply {
 	if e.Reason == rterr.OutcomeUnknown && e.Remedy != "" {
 		text += ". Next: " + e.Remedy
 	}
-	if a.GetKind() != KindRun {
+	if a.GetKind() != action.KindRun {
 		return ErrorObservation(text)
 	}
 	run, err := action.DecodeRun(a.GetPayload())
@@ -68,7 +68,7 @@ func toolFailure(a *agentv1.Action, e *rterr.Error) Reply {
 func runFailure(run *action.Run, text string) Reply {
 	command := strings.TrimSpace(run.Command)
 	return OK(action.RunObservation{
-		Observation: KindRun, Content: "ERROR: " + text, Message: "Command `" + command + "` executed with exit code -1.",
+		Observation: action.KindRun, Content: "ERROR: " + text, Message: "Command `" + command + "` executed with exit code -1.",
 		Extras: action.RunExtras{Command: command, Hidden: run.Hidden, Metadata: action.RunMetadata{ExitCode: -1, Pid: -1}},
 	})
 }

@@ -21,7 +21,7 @@ func act(kind, payload string) *agentv1.Action {
 
 func TestAnswerPassesThePayloadOn(t *testing.T) {
 	payload := []byte(`{"observation":"run", "content":"<a> & b"}`)
-	r := Answer(act(KindRun, `{"command":"x"}`), &agentv1.Observation{Payload: payload}, nil)
+	r := Answer(act(action.KindRun, `{"command":"x"}`), &agentv1.Observation{Payload: payload}, nil)
 	if r.Status != 200 || string(r.Body) != string(payload) {
 		t.Errorf("%d %s", r.Status, r.Body)
 	}
@@ -53,14 +53,14 @@ func TestAnswerOfWhatFailedIsAnObservation(t *testing.T) {
 		err  error
 		text string
 	}{
-		"failed":        {act(KindRead, `{"path":"x"}`), failed, nil, "start shell: no such working directory"},
-		"failed run":    {act(KindRun, `{"command":"x"}`), failed, nil, "start shell: no such working directory"},
-		"lost":          {act(KindRun, `{"command":"x"}`), &agentv1.Observation{Error: rtwire.ToDetail(lost)}, nil, "the agent was stopped. Next: look first"},
-		"lost as error": {act(KindRun, `{"command":"x"}`), nil, lost, "the agent was stopped. Next: look first"},
-		"bad args":      {act(KindRun, `{"command":"\u0000"}`), nil, rterr.Invalid("", "action.payload.command", "has a NUL byte"), "action.payload.command: has a NUL byte"},
-		"no answer":     {act(KindEdit, `{"path":"x"}`), &agentv1.Observation{Outcome: agentv1.Outcome_OUTCOME_INTERRUPTED}, nil, "edit ended without an answer: OUTCOME_INTERRUPTED"},
-		"no browser":    {act(KindBrowse, `{"url":"x"}`), nil, action.UnknownKind("browse", nil), "Browser functionality is not supported or disabled."},
-		"no browser 2":  {act(KindBrowseInteractive, `{}`), nil, action.UnknownKind("browse_interactive", nil), "Browser functionality is not supported or disabled."},
+		"failed":        {act(action.KindRead, `{"path":"x"}`), failed, nil, "start shell: no such working directory"},
+		"failed run":    {act(action.KindRun, `{"command":"x"}`), failed, nil, "start shell: no such working directory"},
+		"lost":          {act(action.KindRun, `{"command":"x"}`), &agentv1.Observation{Error: rtwire.ToDetail(lost)}, nil, "the agent was stopped. Next: look first"},
+		"lost as error": {act(action.KindRun, `{"command":"x"}`), nil, lost, "the agent was stopped. Next: look first"},
+		"bad args":      {act(action.KindRun, `{"command":"\u0000"}`), nil, rterr.Invalid("", "action.payload.command", "has a NUL byte"), "action.payload.command: has a NUL byte"},
+		"no answer":     {act(action.KindEdit, `{"path":"x"}`), &agentv1.Observation{Outcome: agentv1.Outcome_OUTCOME_INTERRUPTED}, nil, "edit ended without an answer: OUTCOME_INTERRUPTED"},
+		"no browser":    {act(action.KindBrowse, `{"url":"x"}`), nil, action.UnknownKind("browse", nil), "Browser functionality is not supported or disabled."},
+		"no browser 2":  {act(action.KindBrowseInteractive, `{}`), nil, action.UnknownKind("browse_interactive", nil), "Browser functionality is not supported or disabled."},
 	} {
 		o := read(t, Answer(c.a, c.obs, c.err))
 		if o.Observation != "error" || o.Content != c.text || o.Message != c.text || o.Extras["error_id"] != "" || len(o.Extras) != 1 || o.Success != nil {
@@ -71,7 +71,7 @@ func TestAnswerOfWhatFailedIsAnObservation(t *testing.T) {
 
 func TestAnswerToHiddenAndStaticIsARunObservation(t *testing.T) {
 	for _, payload := range []string{`{"command":" x ","hidden":true}`, `{"command":" x ","is_static":true,"cwd":"/nowhere"}`} {
-		o := read(t, Answer(act(KindRun, payload), nil, rterr.Invalid("", "action.payload.cwd", "is gone")))
+		o := read(t, Answer(act(action.KindRun, payload), nil, rterr.Invalid("", "action.payload.cwd", "is gone")))
 		meta, _ := o.Extras["metadata"].(map[string]any)
 		if o.Observation != "run" || o.Content != "ERROR: action.payload.cwd: is gone" || o.Extras["command"] != "x" || o.Success == nil || *o.Success ||
 			o.Extras["hidden"] != strings.Contains(payload, "hidden") || meta["exit_code"] != -1.0 || len(meta) != 8 || len(o.Extras) != 3 {
@@ -81,7 +81,7 @@ func TestAnswerToHiddenAndStaticIsARunObservation(t *testing.T) {
 }
 
 func TestAnswerOfErrors(t *testing.T) {
-	run := act(KindRun, `{"command":"x","hidden":true}`)
+	run := act(action.KindRun, `{"command":"x","hidden":true}`)
 	for _, c := range []struct {
 		a      *agentv1.Action
 		err    error
@@ -99,9 +99,9 @@ func TestAnswerOfErrors(t *testing.T) {
 		{run, rterr.New(rterr.LimitExceeded, "", "full").WithRan(rterr.RanNo).WithRetryAfter(time.Second), 429, "Internal server error: full"},
 		{run, rterr.New(rterr.LimitExceeded, "", "full").WithRan(rterr.RanYes), 500, "Internal server error: full"},
 		{run, Forbidden(), 403, "Invalid API Key"},
-		{act(KindRunIPython, `{"code":"1"}`), action.UnknownKind("run_ipython", nil), 500,
+		{act(action.KindRunIPython, `{"code":"1"}`), action.UnknownKind("run_ipython", nil), 500,
 			"Internal server error: JupyterRequirement not found. Unable to run IPython action."},
-		{act(KindEdit, `{"path":"x"}`), action.UnknownKind("edit", nil), 500, "Internal server error: 'ActionExecutor' object has no attribute 'edit'"},
+		{act(action.KindEdit, `{"path":"x"}`), action.UnknownKind("edit", nil), 500, "Internal server error: 'ActionExecutor' object has no attribute 'edit'"},
 	} {
 		r := Answer(c.a, nil, c.err)
 		w := httptest.NewRecorder()

@@ -233,7 +233,7 @@ func noSuchMethod(kind string) *Failure {
 
 // kinds are those that a sandbox runs.
 func kinds() []string {
-	return []string{KindRun, KindRunIPython, KindRead, KindWrite, KindEdit, KindBrowse, KindBrowseInteractive}
+	return []string{action.KindRun, action.KindRunIPython, action.KindRead, action.KindWrite, action.KindEdit, action.KindBrowse, action.KindBrowseInteractive}
 }
 
 // otherKinds are known to the original, which answers them elsewhere.
@@ -244,15 +244,15 @@ func otherKinds() []string {
 
 func required(kind string) []string {
 	switch kind {
-	case KindRun:
+	case action.KindRun:
 		return []string{"command"}
-	case KindRunIPython:
+	case action.KindRunIPython:
 		return []string{"code"}
-	case KindWrite:
+	case action.KindWrite:
 		return []string{"path", "content"}
-	case KindBrowse:
+	case action.KindBrowse:
 		return []string{"url"}
-	case KindBrowseInteractive:
+	case action.KindBrowseInteractive:
 		return []string{"browser_actions"}
 	default:
 		return []string{"path"}

@@ -23,17 +23,6 @@ const (
 	PathMCP             = "/mcp/"
 )
 
-// The kinds of action that the protocol runs.
-const (
-	KindRun               = action.KindRun
-	KindRunIPython        = "run_ipython"
-	KindRead              = "read"
-	KindWrite             = "write"
-	KindEdit              = "edit"
-	KindBrowse            = "browse"
-	KindBrowseInteractive = "browse_interactive"
-)
-
 // MaxBody is the largest body of an /execute_action, in bytes. The args may have action.MaxPayload of it; the rest is what clients
 // send along for themselves, a whole answer of a model among it.
 const MaxBody = 4 * action.MaxPayload
