@@ -101,16 +101,16 @@ func (s *actions) ExecuteAction(ctx context.Context, req *connect.Request[runtim
 	stream, err := s.m.Execute(ctx, req.Msg.GetRuntimeId(), &agentv1.ExecuteRequest{
 		Action: req.Msg.GetAction(), Output: req.Msg.GetOutput(), From: req.Msg.GetFrom(),
 	})
-	return forward(stream, err, out)
+	return relay(stream, err, out)
 }
 
 func (s *actions) AttachAction(ctx context.Context, req *connect.Request[runtimev1.AttachActionRequest], out *connect.ServerStream[agentv1.ActionEvent]) error {
 	stream, err := s.m.Attach(ctx, req.Msg.GetRuntimeId(), req.Msg.GetActionId(), req.Msg.GetOutput(), req.Msg.GetFrom())
-	return forward(stream, err, out)
+	return relay(stream, err, out)
 }
 
-// forward sends every event of a stream; each Send goes out at once.
-func forward(stream agent.Stream, err error, out *connect.ServerStream[agentv1.ActionEvent]) error {
+// relay sends every event of a stream; each Send goes out at once.
+func relay(stream agent.Stream, err error, out *connect.ServerStream[agentv1.ActionEvent]) error {
 	if err != nil {
 		return rthttp.ToConnect(err)
 	}

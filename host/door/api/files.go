@@ -3,14 +3,11 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"strings"
-	"sync"
 
 	"connectrpc.com/connect"
 
-	"github.com/openhands-rt/openhands-rt/host/auth"
+	"github.com/openhands-rt/openhands-rt/host/door/forward"
 	"github.com/openhands-rt/openhands-rt/host/runtime"
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
@@ -65,7 +62,7 @@ func (s *files) RemoveFile(ctx context.Context, req *connect.Request[runtimev1.R
 
 // bodies passes the large side of files on to the agent: GET, PUT and HEAD /v1/runtimes/ID/files.
 func bodies(m *runtime.Manager) http.Handler {
-	buffers := &copyBuffers{}
+	to := &forward.Forwarder{Fail: rthttp.Write}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, done, err := m.Transfer(r.Context(), r.PathValue("id"))
 		if err != nil {
@@ -73,77 +70,24 @@ func bodies(m *runtime.Manager) http.Handler {
 			return
 		}
 		defer done()
-		forwardHTTP(w, r, f, agent.FilesPath, buffers)
+		to.Forward(w, r, f, agent.FilesPath)
 	})
 }
 
 // Sandboxes is the handler of the sandbox listener: what runtimes serve, below /RUNTIME_ID/ports/N/, guarded by each one's
 // session key. It shares no origin with the API.
 func Sandboxes(m *runtime.Manager) http.Handler {
-	mux, buffers := http.NewServeMux(), &copyBuffers{}
+	mux, to := http.NewServeMux(), &forward.Forwarder{Fail: rthttp.Write}
 	mux.HandleFunc("/{id}/ports/{port}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
 		f, err := m.Sandbox(r.Context(), r.PathValue("id"), r.Header.Get(runtime.SessionKeyHeader))
 		if err != nil {
 			rthttp.Write(w, err)
 			return
 		}
-		forwardHTTP(w, r, f, strings.TrimPrefix(r.URL.EscapedPath(), "/"+r.PathValue("id")), buffers)
+		to.Forward(w, r, f, strings.TrimPrefix(r.URL.EscapedPath(), "/"+r.PathValue("id")))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		rthttp.Write(w, rterr.New(rterr.NotFound, "", "nothing is served at %s", r.URL.Path))
 	})
 	return mux
 }
-
-// secretHeaders never reach a sandbox: it is hostile, and OpenHands' client sends the daemon's key to the sandbox's URL.
-func secretHeaders() []string {
-	return []string{"Authorization", auth.KeyHeader, runtime.SessionKeyHeader, "Cookie", "Proxy-Authorization"}
-}
-
-// forwardHTTP passes a request on to the agent, body and answer streamed.
-func forwardHTTP(w http.ResponseWriter, r *http.Request, f runtime.Files, path string, buffers *copyBuffers) {
-	transport, base := f.HTTP()
-	proxy := &httputil.ReverseProxy{
-		Transport:     transport,
-		BufferPool:    buffers,
-		FlushInterval: -1, // what a sandbox streams is passed on at once
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL = target(base, path, p.In.URL.RawQuery)
-			p.Out.Host = base.Host
-			for _, name := range secretHeaders() {
-				p.Out.Header.Del(name)
-			}
-		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			rthttp.Write(w, rterr.Wrap(rterr.SandboxUnreachable, "reach the sandbox", err))
-		},
-	}
-	proxy.ServeHTTP(w, r)
-}
-
-// target is where a request goes; path is escaped already.
-func target(base *url.URL, path, query string) *url.URL {
-	u, err := url.Parse(strings.TrimSuffix(base.String(), "/") + path)
-	if err != nil { // a path that got here by a request line can be parsed
-		u = base.JoinPath("/")
-	}
-	u.RawQuery = query
-	return u
-}
-
-// copyBufferSize is large because bodies are: fewer, larger writes.
-const copyBufferSize = 256 << 10
-
-// copyBuffers lends out buffers for copying.
-type copyBuffers struct{ pool sync.Pool }
-
-// Get lends a buffer.
-func (c *copyBuffers) Get() []byte {
-	if b, ok := c.pool.Get().(*[]byte); ok {
-		return *b
-	}
-	return make([]byte, copyBufferSize)
-}
-
-// Put takes it back.
-func (c *copyBuffers) Put(b []byte) { c.pool.Put(&b) }

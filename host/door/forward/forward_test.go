@@ -1,4 +1,4 @@
-package api
+package forward
 
 import (
 	"net/http"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/openhands-rt/openhands-rt/host/runtime"
+	"github.com/openhands-rt/openhands-rt/sdk/rterr/rthttp"
 )
 
 func TestTarget(t *testing.T) {
@@ -43,15 +44,15 @@ func TestNoKeyReachesASandbox(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }))
 	defer server.Close()
 	r := httptest.NewRequest(http.MethodPost, "/x/ports/80/?a=b", strings.NewReader("body"))
-	for _, name := range append(secretHeaders(), "X-Other") {
+	for _, name := range append(SecretHeaders(), "X-Other") {
 		r.Header.Set(name, "value")
 	}
 	rec := httptest.NewRecorder()
-	forwardHTTP(rec, r, reached{server: server}, "/ports/80/", &copyBuffers{})
+	(&Forwarder{Fail: rthttp.Write}).Forward(rec, r, reached{server: server}, "/ports/80/")
 	if got == nil || got.URL.String() != "/ports/80/?a=b" || got.Header.Get("X-Other") != "value" {
 		t.Fatalf("%d, %v", rec.Code, got)
 	}
-	for _, name := range secretHeaders() {
+	for _, name := range SecretHeaders() {
 		if got.Header.Get(name) != "" {
 			t.Errorf("%s got through", name)
 		}
@@ -62,7 +63,8 @@ func TestASandboxThatDoesNotAnswerIsABadGateway(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
 	rec := httptest.NewRecorder()
-	forwardHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil), reached{server: server}, "/files", &copyBuffers{})
+	f := &Forwarder{Fail: rthttp.Write}
+	f.Forward(rec, httptest.NewRequest(http.MethodGet, "/", nil), reached{server: server}, "/files")
 	if rec.Code != http.StatusBadGateway || !strings.Contains(rec.Body.String(), "REASON_SANDBOX_UNREACHABLE") {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
