@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/openhands-rt/openhands-rt/host/door/openhands"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -90,6 +91,15 @@ func newServer(h http.Handler, log hclog.Logger) *http.Server {
 		Handler: h, Protocols: &protocols, ReadHeaderTimeout: headerLimit, IdleTimeout: idleLimit,
 		ErrorLog: log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
+}
+
+// newSandboxServer is the server below whose paths the runtimes are. It has no HTTP/2, which would hide from the door whether its
+// answers arrive; what is next is served besides it.
+func newSandboxServer(door *openhands.Door, next http.Handler, log hclog.Logger) *http.Server {
+	s := newServer(door.Sandboxes(next), log)
+	s.Protocols.SetUnencryptedHTTP2(false)
+	s.ConnContext = door.ConnContext
+	return s
 }
 
 // shut ends a server: open requests have streamGrace.

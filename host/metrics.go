@@ -18,6 +18,7 @@ type metrics struct {
 	actions  *prometheus.HistogramVec
 	connects *prometheus.HistogramVec
 	attempts *prometheus.CounterVec
+	repeats  prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -34,8 +35,11 @@ func newMetrics() *metrics {
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "openhands_rt_recovery_attempts_total", Help: "Failed attempts that the recovery policy decided on.",
 		}, []string{"backend", "operation", "class", "strategy"}),
+		repeats: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "openhands_rt_repeated_requests_total", Help: "Requests of the OpenHands protocol that were answered with the action of an earlier one.",
+		}),
 	}
-	m.registry.MustRegister(m.actions, m.connects, m.attempts,
+	m.registry.MustRegister(m.actions, m.connects, m.attempts, m.repeats,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -49,6 +53,9 @@ func (m *metrics) ActionDone(backend, kind string, outcome agentv1.Outcome, d ti
 func (m *metrics) RuntimeReady(backend string, d time.Duration) {
 	m.connects.WithLabelValues(backend).Observe(d.Seconds())
 }
+
+// Repeated counts a request that ran nothing because an earlier one had.
+func (m *metrics) Repeated() { m.repeats.Inc() }
 
 // recovered counts an attempt.
 func (m *metrics) recovered(a recovery.Attempt) {

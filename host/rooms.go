@@ -19,6 +19,7 @@ import (
 	"github.com/openhands-rt/openhands-rt/host/auth"
 	"github.com/openhands-rt/openhands-rt/host/config"
 	"github.com/openhands-rt/openhands-rt/host/door/api"
+	"github.com/openhands-rt/openhands-rt/host/door/openhands"
 	"github.com/openhands-rt/openhands-rt/host/plugin"
 	"github.com/openhands-rt/openhands-rt/host/recovery"
 	"github.com/openhands-rt/openhands-rt/host/recovery/policy"
@@ -174,6 +175,9 @@ func (h *host) openDoors(context.Context) (Endpoint, <-chan error, error) {
 	var ring auth.Keyring
 	ring.Add(auth.Hash(key), runtime.Principal{ID: "operator", Name: "operator"})
 	mux := http.NewServeMux()
+	oh := openhands.New(openhands.Options{Manager: h.manager, Keys: ring.Lookup, Metrics: h.metrics, Logger: h.log.Named("openhands")})
+	h.later(oh.Close)
+	oh.Register(mux)
 	api.Register(mux, h.manager, ring.Require, int(h.config().Limits.MaxMessage), h.health())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
@@ -186,7 +190,7 @@ func (h *host) openDoors(context.Context) (Endpoint, <-chan error, error) {
 		on     func(*http.Server) error
 	}{
 		{newServer(auth.Origins(h.config().AllowedHosts, h.config().AllowedOrigins, mux), h.log.Named("api")), func(s *http.Server) error { return s.Serve(h.api) }},
-		{newServer(api.Sandboxes(h.manager), h.log.Named("sandboxes")), func(s *http.Server) error { return s.Serve(h.sandbox) }},
+		{newSandboxServer(oh, api.Sandboxes(h.manager), h.log.Named("sandboxes")), func(s *http.Server) error { return s.Serve(oh.Listener(h.sandbox)) }},
 	} {
 		h.servers = append(h.servers, door.server)
 		go func() { failed <- door.on(door.server) }()

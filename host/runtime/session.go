@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"slices"
+	"time"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
@@ -55,6 +56,8 @@ func (m *Manager) SetAnswered(ctx context.Context, ref, actionID string, answere
 type RecordedAction struct {
 	ID       string
 	Answered bool
+	// FinishedAt is zero while it runs.
+	FinishedAt time.Time
 }
 
 // Recorded lists the actions of a runtime's present generation, newest first, at most limit: those of the journal, and those that
@@ -77,15 +80,23 @@ func (m *Manager) Recorded(ctx context.Context, ref string, limit int) ([]Record
 	out := make([]RecordedAction, 0, len(entries))
 	for _, e := range entries {
 		known[e.Record.GetId()] = true
-		out = append(out, RecordedAction{ID: e.Record.GetId(), Answered: e.Answered})
+		out = append(out, recorded(e.Record, e.Answered))
 	}
 	lost, err := gen.list(ctx, limit)
 	for _, record := range lost {
 		if !known[record.GetId()] {
-			out = append(out, RecordedAction{ID: record.GetId()})
+			out = append(out, recorded(record, false))
 		}
 	}
 	return out, err
+}
+
+func recorded(record *agentv1.ActionRecord, answered bool) RecordedAction {
+	a := RecordedAction{ID: record.GetId(), Answered: answered}
+	if record.GetFinishedAt() != nil {
+		a.FinishedAt = record.GetFinishedAt().AsTime()
+	}
+	return a
 }
 
 // lister is an Executor that lists what its agent has recorded.

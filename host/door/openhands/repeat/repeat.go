@@ -14,6 +14,7 @@ package repeat
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"strings"
 	"time"
 )
@@ -25,8 +26,8 @@ const (
 	// grace is how long a request waits for news of an equal one whose connection seems alive: a proxy may reset the client's
 	// side before ours.
 	grace = 250 * time.Millisecond
-	// keepCut is how long a request that was cut off can be repeated once it is known to be cut.
-	keepCut = time.Hour
+	// KeepCut is how long a request that was cut off can be repeated once it is known to be cut.
+	KeepCut = time.Hour
 	// maxCut bounds them; the oldest are forgotten first.
 	maxCut = 10_000
 	// maxLingering bounds the connections that are watched after the server has closed them.
@@ -44,11 +45,11 @@ type Key struct {
 // bodyBytes of the digest are kept.
 const bodyBytes = 16
 
-// BodyOf names a body: equal names are equal bodies.
-func BodyOf(body []byte) string {
-	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:bodyBytes])
-}
+// Digest takes in a body as it is read.
+func Digest() hash.Hash { return sha256.New() }
+
+// BodyOf names the body that a Digest has taken in: equal names are equal bodies.
+func BodyOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)[:bodyBytes]) }
 
 // idPrefix begins every id that IDOf makes.
 const idPrefix = "v0-"

@@ -39,6 +39,12 @@ type service struct {
 	next atomic.Int64
 }
 
+func bodyOf(body string) string {
+	h := Digest()
+	_, _ = io.WriteString(h, body)
+	return BodyOf(h)
+}
+
 func serve(t *testing.T, change ...func(*service)) *service {
 	t.Helper()
 	s := &service{t: t, table: NewTable(), runs: map[string]int{}, begun: make(chan string, 1000), wrote: make(chan bool, 1000)}
@@ -62,7 +68,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	key := Key{Runtime: "r", Generation: 1, Body: BodyOf(body)}
+	key := Key{Runtime: "r", Generation: 1, Body: bodyOf(string(body))}
 	x, err := s.table.Begin(r.Context(), key, ConnOf(r.Context()), func() string {
 		return IDOf(key.Body, fmt.Sprint(s.next.Add(1)))
 	})

@@ -154,7 +154,7 @@ func (x *Exchange) expired(now time.Time) bool {
 	if x.reset {
 		return now.Sub(x.since) > resetWindow
 	}
-	return now.Sub(x.since) > keepCut
+	return now.Sub(x.since) > KeepCut
 }
 
 // Seed adds the action of a request of an earlier life of the host that was not answered. Ids that IDOf has not made are ignored.

@@ -30,7 +30,7 @@ func begin(t *testing.T, table *Table, key Key, mint func() string) *Exchange {
 func TestSeedsAreRepeatedOnceInTheirOwnGeneration(t *testing.T) {
 	table := NewTable()
 	defer table.Close()
-	body := BodyOf([]byte("x"))
+	body := bodyOf("x")
 	id := IDOf(body, "u1")
 	table.Seed("r", 2, id)
 	table.Seed("r", 2, id)
@@ -64,8 +64,8 @@ func TestWhatWasCutIsForgottenInTime(t *testing.T) {
 	}{
 		"reset, in time":  {true, resetWindow, "old"},
 		"reset, too late": {true, resetWindow + time.Second, "new"},
-		"cut, in time":    {false, keepCut, "old"},
-		"cut, too late":   {false, keepCut + time.Second, "new"},
+		"cut, in time":    {false, KeepCut, "old"},
+		"cut, too late":   {false, KeepCut + time.Second, "new"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestAClientThatGoesWhileItsRequestWaits(t *testing.T) {
 }
 
 func FuzzBodyIn(f *testing.F) {
-	f.Add(IDOf(BodyOf([]byte("x")), "u"))
+	f.Add(IDOf(bodyOf("x"), "u"))
 	f.Add("v0-a-b")
 	f.Fuzz(func(t *testing.T, id string) {
 		if body, ok := bodyIn(id); ok && !strings.HasPrefix(id, idPrefix+body+"-") {
