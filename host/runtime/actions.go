@@ -225,7 +225,7 @@ func (s *actions) interrupt(ctx context.Context, r *Runtime, id string, level ag
 
 // changed writes the journal, tells the watchers, counts.
 func (s *actions) changed(x *execution, record *agentv1.ActionRecord) {
-	s.journal.Put(ActionEntry{Runtime: x.runtime.id, Generation: x.gen.number, Principal: x.principal, Record: record})
+	s.journal.Put(x.entry(record))
 	obs := record.GetObservation()
 	changed := &runtimev1.ActionChanged{
 		ActionId: record.GetId(), Kind: record.GetKind(), State: record.GetState(), Outcome: obs.GetOutcome(),
@@ -280,7 +280,7 @@ func (s *actions) restore(ctx context.Context, r *Runtime, gen *generation) {
 		x := newExecution(r, gen, e.Principal, &agentv1.Action{
 			Id: e.Record.GetId(), Kind: e.Record.GetKind(), Digest: e.Record.GetDigest(), Timeout: e.Record.GetTimeout(),
 		})
-		x.record = e.Record
+		x.record, x.answered = e.Record, e.Answered
 		close(x.started)
 		if err := x.enter(); err != nil {
 			r.log.Warn("a running action is not followed", "action", x.action.GetId(), "error", err)

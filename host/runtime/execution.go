@@ -35,6 +35,10 @@ type execution struct {
 
 	mu     sync.Mutex
 	record *agentv1.ActionRecord
+
+	// indexing is held while the journal is written, so that it keeps the newest record and the newest word on the answer.
+	indexing sync.Mutex
+	answered bool
 }
 
 func newExecution(r *Runtime, gen *generation, principal string, a *agentv1.Action) *execution {
@@ -61,10 +65,25 @@ func (x *execution) snapshot() *agentv1.ActionRecord {
 }
 
 func (x *execution) set(record *agentv1.ActionRecord) {
+	x.indexing.Lock()
+	defer x.indexing.Unlock()
 	x.mu.Lock()
 	x.record = record
 	x.mu.Unlock()
 	x.runtime.actions.changed(x, record)
+}
+
+// entry is the action's line of the journal; indexing is held.
+func (x *execution) entry(record *agentv1.ActionRecord) ActionEntry {
+	return ActionEntry{Runtime: x.runtime.id, Generation: x.gen.number, Principal: x.principal, Record: record, Answered: x.answered}
+}
+
+// setAnswered notes in the journal whether the action's client has its answer.
+func (x *execution) setAnswered(answered bool) {
+	x.indexing.Lock()
+	defer x.indexing.Unlock()
+	x.answered = answered
+	x.runtime.actions.journal.Put(x.entry(x.snapshot()))
 }
 
 // keep runs the action to its end. out gets its events as long as it wants them.

@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,9 +45,13 @@ func (m *Manager) byID(id string) *Runtime {
 // SetAnswered notes durably, written behind, whether the client of an action has its answer. It is for doors whose protocol has
 // no ids of actions: after a restart of the host they tell a request that was never answered from a new one by it.
 func (m *Manager) SetAnswered(ctx context.Context, ref, actionID string, answered bool) error {
-	_, _, entry, err := m.locate(ctx, ref, actionID)
+	_, x, entry, err := m.locate(ctx, ref, actionID)
 	if err != nil {
 		return err
+	}
+	if x != nil {
+		x.setAnswered(answered)
+		return nil
 	}
 	entry.Answered = answered
 	m.opts.Journal.Put(entry)
@@ -56,12 +62,12 @@ func (m *Manager) SetAnswered(ctx context.Context, ref, actionID string, answere
 type RecordedAction struct {
 	ID       string
 	Answered bool
-	// FinishedAt is zero while it runs.
-	FinishedAt time.Time
+	// CreatedAt is when its agent got it; FinishedAt is zero while it runs. Both by the agent's clock.
+	CreatedAt, FinishedAt time.Time
 }
 
-// Recorded lists the actions of a runtime's present generation, newest first, at most limit: those of the journal, and those that
-// its agent has although the journal lost them with an earlier life of the host. A sandbox that cannot list is left out.
+// Recorded lists the actions of a runtime's present generation, newest first, at most limit: those that its agent has, whether or
+// not the journal lost them with an earlier life of the host, and those that the journal alone still has.
 func (m *Manager) Recorded(ctx context.Context, ref string, limit int) ([]RecordedAction, error) {
 	r, err := m.find(ctx, ref)
 	if err != nil {
@@ -75,28 +81,35 @@ func (m *Manager) Recorded(ctx context.Context, ref string, limit int) ([]Record
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e ActionEntry) bool { return e.Generation != gen.number })
-	known := make(map[string]bool, len(entries))
-	out := make([]RecordedAction, 0, len(entries))
-	for _, e := range entries {
-		known[e.Record.GetId()] = true
-		out = append(out, recorded(e.Record, e.Answered))
+	records, err := gen.list(ctx, limit)
+	if err != nil {
+		return nil, err
 	}
-	lost, err := gen.list(ctx, limit)
-	for _, record := range lost {
-		if !known[record.GetId()] {
-			out = append(out, recorded(record, false))
+	all := map[string]RecordedAction{}
+	for _, e := range entries {
+		if e.Generation == gen.number {
+			all[e.Record.GetId()] = recorded(e.Record, e.Answered)
 		}
 	}
-	return out, err
+	for _, record := range records {
+		all[record.GetId()] = recorded(record, all[record.GetId()].Answered)
+	}
+	return newestActions(all, limit), nil
 }
 
 func recorded(record *agentv1.ActionRecord, answered bool) RecordedAction {
-	a := RecordedAction{ID: record.GetId(), Answered: answered}
+	a := RecordedAction{ID: record.GetId(), Answered: answered, CreatedAt: record.GetCreatedAt().AsTime()}
 	if record.GetFinishedAt() != nil {
 		a.FinishedAt = record.GetFinishedAt().AsTime()
 	}
 	return a
+}
+
+func newestActions(all map[string]RecordedAction, limit int) []RecordedAction {
+	out := slices.SortedFunc(maps.Values(all), func(a, b RecordedAction) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return out[:min(limit, len(out))]
 }
 
 // lister is an Executor that lists what its agent has recorded.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/openhands-rt/openhands-rt/host/door/openhands/repeat"
+	"github.com/openhands-rt/openhands-rt/host/runtime"
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/v0"
@@ -104,11 +105,31 @@ func (d *Door) recall(ctx context.Context, v *runtimev1.Runtime) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range slices.Backward(recorded) { // oldest first
-		if !a.Answered && (a.FinishedAt.IsZero() || time.Since(a.FinishedAt) < repeat.KeepCut) {
-			d.table.Seed(v.GetId(), v.GetGeneration(), a.ID)
-		}
+	for _, id := range unanswered(recorded) {
+		d.table.Seed(v.GetId(), v.GetGeneration(), id)
 	}
 	s.done = true
 	return nil
+}
+
+// unanswered are the requests of this protocol that may be sent again, oldest first. The host may have died before it noted an
+// answer: since a client has one request at a time, one that began after another's end says that the other's answer was taken.
+func unanswered(newestFirst []runtime.RecordedAction) []string {
+	var out []string
+	var later time.Time // when the next one began
+	for _, a := range newestFirst {
+		if !repeat.Minted(a.ID) {
+			continue
+		}
+		taken := !later.IsZero() && !a.FinishedAt.IsZero() && later.After(a.FinishedAt)
+		tooOld := !a.FinishedAt.IsZero() && time.Since(a.FinishedAt) > repeat.KeepCut
+		if !a.Answered && !taken && !tooOld {
+			out = append(out, a.ID)
+		}
+		if later.IsZero() {
+			later = a.CreatedAt
+		}
+	}
+	slices.Reverse(out)
+	return out
 }

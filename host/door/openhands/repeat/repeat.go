@@ -57,6 +57,12 @@ const idPrefix = "v0-"
 // IDOf is the id of an action: it holds the name of the body, so that Seed finds it again. unique must have no dash.
 func IDOf(body, unique string) string { return idPrefix + body + "-" + unique }
 
+// Minted reports whether IDOf has made an id.
+func Minted(id string) bool {
+	_, ok := bodyIn(id)
+	return ok
+}
+
 // bodyIn is the body's name in an id of IDOf.
 func bodyIn(id string) (body string, ok bool) {
 	rest, ok := strings.CutPrefix(id, idPrefix)
