@@ -96,7 +96,7 @@ func (r *Runtime) connectRequest(handle *backendv1.Handle) *backendv1.ConnectReq
 	return &backendv1.ConnectRequest{
 		RuntimeId: r.id, Sid: r.rec.Runtime.GetSid(), IntentId: r.rec.IntentID, Generation: r.rec.Runtime.GetGeneration(),
 		Spec: r.rec.Spec, Handle: handle, AgentCredential: r.rec.Credential, SessionKey: r.rec.Runtime.GetSessionKey(),
-		Lease: durationpb.New(r.rec.Lease),
+		Lease: durationpb.New(r.rec.Lease), Principal: r.rec.Principal,
 	}
 }
 

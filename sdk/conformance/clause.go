@@ -125,6 +125,15 @@ func needEndpoint() need {
 	return capability("agent_endpoint", (*backendv1.Capabilities).GetAgentEndpoint)
 }
 func needOnce() need { return capability("once_only", (*backendv1.Capabilities).GetOnceOnly) }
+func needKeeps() need {
+	return capability("pause_keeps_processes", (*backendv1.Capabilities).GetPauseKeepsProcesses)
+}
+
+// needCutBy: Pause ends what runs.
+func needCutBy() need {
+	return need{name: "no capability pause_keeps_processes", met: func(s *suite) bool { return !s.expect.GetPauseKeepsProcesses() }}
+}
+
 func needTree() need { return capability("whole_tree", (*backendv1.Capabilities).GetWholeTree) }
 
 func needKind(kind string) need {

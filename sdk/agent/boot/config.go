@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,6 +66,8 @@ type Config struct {
 	V0Key    string `json:"v0_key,omitempty"`
 	// Env of the sandbox's processes. HOME, USER, LOGNAME and PATH are added if it has none; nothing of the agent's own is.
 	Env map[string]string `json:"env,omitempty"`
+	// InheritEnv puts the agent's own environment under Env, for sandboxes whose provider sets variables of its own in it.
+	InheritEnv bool `json:"inherit_env,omitempty"`
 	// Lease from the start on, as "30s"; zero or absent means none until it is renewed.
 	Lease Duration `json:"lease,omitempty"`
 	// RecordTTL is how long records of actions are kept; zero means the engine's default.
@@ -231,7 +234,14 @@ func (c Config) validateEnv() error {
 
 // environ is the environment of the sandbox's processes, sorted.
 func (c Config) environ() []string {
-	env := map[string]string{"HOME": c.Home, "PATH": defaultPath}
+	env := map[string]string{"PATH": defaultPath}
+	if c.InheritEnv {
+		for _, entry := range os.Environ() {
+			name, value, _ := strings.Cut(entry, "=")
+			env[name] = value
+		}
+	}
+	env["HOME"] = c.Home
 	if c.Username != "" {
 		env["USER"], env["LOGNAME"] = c.Username, c.Username
 	}

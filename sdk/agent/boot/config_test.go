@@ -2,6 +2,7 @@ package boot
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,22 @@ func TestEnviron(t *testing.T) {
 	c.Username = ""
 	if diff := cmp.Diff([]string{"HOME=/h", "PATH=/bin"}, c.environ()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestEnvironInherits(t *testing.T) {
+	t.Setenv("GIVEN", "by the provider")
+	t.Setenv("A", "of the provider")
+	t.Setenv("HOME", "/elsewhere")
+	c := valid()
+	if slices.Contains(c.environ(), "GIVEN=by the provider") {
+		t.Error("the agent's own environment reaches its sandbox")
+	}
+	c.InheritEnv = true
+	for _, want := range []string{"GIVEN=by the provider", "A=b", "HOME=/home/u"} {
+		if !slices.Contains(c.environ(), want) {
+			t.Errorf("no %s in %q", want, c.environ())
+		}
 	}
 }
 

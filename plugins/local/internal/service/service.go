@@ -117,7 +117,7 @@ func (s *Service) Describe(context.Context, *backendv1.DescribeRequest) (*backen
 // capabilities of no settings at all are what needs no trial.
 func (set *settings) capabilities() *backendv1.Capabilities {
 	c := &backendv1.Capabilities{
-		Pause: true, AgentEndpoint: true, OnceOnly: true, Ports: true, Logs: true, Diagnose: true, Interactive: true,
+		Pause: true, PauseKeepsProcesses: true, AgentEndpoint: true, OnceOnly: true, Ports: true, Logs: true, Diagnose: true, Interactive: true,
 		Isolation: config.LevelProcess, WholeTree: true, Kinds: []string{action.KindProcess, action.KindRun},
 	}
 	if set == nil {

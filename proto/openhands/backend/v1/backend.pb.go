@@ -287,9 +287,11 @@ type Capabilities struct {
 	WholeTree   bool `protobuf:"varint,15,opt,name=whole_tree,json=wholeTree,proto3" json:"whole_tree,omitempty"`
 	Interactive bool `protobuf:"varint,16,opt,name=interactive,proto3" json:"interactive,omitempty"`
 	// kinds of action that its sandboxes run.
-	Kinds         []string `protobuf:"bytes,17,rep,name=kinds,proto3" json:"kinds,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Kinds []string `protobuf:"bytes,17,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// What runs when Pause is called goes on after Resume; without it the sandbox starts anew from its disk.
+	PauseKeepsProcesses bool `protobuf:"varint,18,opt,name=pause_keeps_processes,json=pauseKeepsProcesses,proto3" json:"pause_keeps_processes,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Capabilities) Reset() {
@@ -439,6 +441,13 @@ func (x *Capabilities) GetKinds() []string {
 		return x.Kinds
 	}
 	return nil
+}
+
+func (x *Capabilities) GetPauseKeepsProcesses() bool {
+	if x != nil {
+		return x.PauseKeepsProcesses
+	}
+	return false
 }
 
 type DescribeRequest struct {
@@ -978,7 +987,10 @@ type ConnectRequest struct {
 	// lease: how long the sandbox lives without Renew.
 	Lease *durationpb.Duration `protobuf:"bytes,8,opt,name=lease,proto3" json:"lease,omitempty"`
 	// session_key guards what the sandbox itself serves under its URL.
-	SessionKey    string `protobuf:"bytes,9,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"`
+	SessionKey string `protobuf:"bytes,9,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"`
+	// principal who asks, opaque. A backend that gives a sandbox that was kept to another runtime of the same sid does so within one
+	// principal alone.
+	Principal     string `protobuf:"bytes,10,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1072,6 +1084,13 @@ func (x *ConnectRequest) GetLease() *durationpb.Duration {
 func (x *ConnectRequest) GetSessionKey() string {
 	if x != nil {
 		return x.SessionKey
+	}
+	return ""
+}
+
+func (x *ConnectRequest) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
 	}
 	return ""
 }
@@ -3120,7 +3139,7 @@ var File_openhands_backend_v1_backend_proto protoreflect.FileDescriptor
 
 const file_openhands_backend_v1_backend_proto_rawDesc = "" +
 	"\n" +
-	"\"openhands/backend/v1/backend.proto\x12\x14openhands.backend.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fopenhands/agent/v1/action.proto\"\xf5\x03\n" +
+	"\"openhands/backend/v1/backend.proto\x12\x14openhands.backend.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fopenhands/agent/v1/action.proto\"\xa9\x04\n" +
 	"\fCapabilities\x12\x14\n" +
 	"\x05pause\x18\x01 \x01(\bR\x05pause\x12%\n" +
 	"\x0eagent_endpoint\x18\x02 \x01(\bR\ragentEndpoint\x12\x1b\n" +
@@ -3141,7 +3160,8 @@ const file_openhands_backend_v1_backend_proto_rawDesc = "" +
 	"\n" +
 	"whole_tree\x18\x0f \x01(\bR\twholeTree\x12 \n" +
 	"\vinteractive\x18\x10 \x01(\bR\vinteractive\x12\x14\n" +
-	"\x05kinds\x18\x11 \x03(\tR\x05kinds\"\x11\n" +
+	"\x05kinds\x18\x11 \x03(\tR\x05kinds\x122\n" +
+	"\x15pause_keeps_processes\x18\x12 \x01(\bR\x13pauseKeepsProcesses\"\x11\n" +
 	"\x0fDescribeRequest\"\x86\x02\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -3192,7 +3212,7 @@ const file_openhands_backend_v1_backend_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x86\x03\n" +
 	"\x0eConnectRequest\x12\x1d\n" +
 	"\n" +
 	"runtime_id\x18\x01 \x01(\tR\truntimeId\x12\x10\n" +
@@ -3206,7 +3226,9 @@ const file_openhands_backend_v1_backend_proto_rawDesc = "" +
 	"\x10agent_credential\x18\a \x01(\tR\x0fagentCredential\x12/\n" +
 	"\x05lease\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x1f\n" +
 	"\vsession_key\x18\t \x01(\tR\n" +
-	"sessionKey\"\x97\x01\n" +
+	"sessionKey\x12\x1c\n" +
+	"\tprincipal\x18\n" +
+	" \x01(\tR\tprincipal\"\x97\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1f.openhands.backend.v1.StepStateR\x05state\x12\x16\n" +

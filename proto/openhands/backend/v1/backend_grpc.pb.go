@@ -79,6 +79,7 @@ type BackendServiceClient interface {
 	// Endpoint returns the address at which a port of the sandbox is reached; port 0 is the agent itself.
 	Endpoint(ctx context.Context, in *EndpointRequest, opts ...grpc.CallOption) (*EndpointResponse, error)
 	// Pause stops everything that runs in the sandbox and keeps it; Resume lets it go on. Both idempotent, both return when done.
+	// Without the capability pause_keeps_processes Pause keeps the disk alone: what ran is over, its actions are OUTCOME_LOST.
 	// After Resume the sandbox has the same id and the answer has the handle to use from then on.
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
@@ -379,6 +380,7 @@ type BackendServiceServer interface {
 	// Endpoint returns the address at which a port of the sandbox is reached; port 0 is the agent itself.
 	Endpoint(context.Context, *EndpointRequest) (*EndpointResponse, error)
 	// Pause stops everything that runs in the sandbox and keeps it; Resume lets it go on. Both idempotent, both return when done.
+	// Without the capability pause_keeps_processes Pause keeps the disk alone: what ran is over, its actions are OUTCOME_LOST.
 	// After Resume the sandbox has the same id and the answer has the handle to use from then on.
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
