@@ -181,7 +181,11 @@ func (l *eventLog) ListEvents(ctx context.Context, runtimeID string, after uint6
 	if runtimeID != "" {
 		keys = []string{runtimeID}
 	}
-	for at := uint64(0); len(out) < limit; {
+	at, err := l.before(ctx, after)
+	if err != nil {
+		return nil, err
+	}
+	for len(out) < limit {
 		rows, err := l.log.Read(ctx, at, limit, keys...)
 		if err != nil {
 			return nil, err
@@ -201,4 +205,36 @@ func (l *eventLog) ListEvents(ctx context.Context, runtimeID string, after uint6
 		}
 	}
 	return out, nil
+}
+
+// before returns a place in the log from which all events with a sequence above after follow, and few others. Both numbers grow
+// together, but not in step: an event that was not written has a sequence and no place.
+func (l *eventLog) before(ctx context.Context, after uint64) (uint64, error) {
+	if after == 0 {
+		return 0, nil
+	}
+	high, err := l.log.Last(ctx)
+	if err != nil {
+		return 0, err
+	}
+	low := uint64(0)
+	for low < high {
+		middle := low + (high-low)/2
+		rows, err := l.log.Read(ctx, middle, 1)
+		if err != nil {
+			return 0, err
+		}
+		ev := &runtimev1.RuntimeEvent{}
+		if len(rows) > 0 {
+			if err := proto.Unmarshal(rows[0].Data, ev); err != nil {
+				return 0, rterr.Wrap(rterr.Integrity, "read event", err)
+			}
+		}
+		if len(rows) == 0 || ev.GetSequence() > after {
+			high = middle
+			continue
+		}
+		low = rows[0].Sequence
+	}
+	return low, nil
 }

@@ -73,6 +73,26 @@ func (g *registry) Load(ctx context.Context) ([]runtime.Record, error) {
 	return out, nil
 }
 
+// Stopped returns the records of a principal's stopped runtimes.
+func (g *registry) Stopped(ctx context.Context, principal string) ([]runtime.Record, error) {
+	entries, err := g.store.Runtimes.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []runtime.Record
+	for _, e := range entries {
+		if e.Value.Principal != principal || e.Value.Status != lifecycle.Stopped {
+			continue
+		}
+		rec, err := fromRow(e.Value)
+		if err != nil {
+			return nil, rterr.Wrap(rterr.Integrity, "read runtime "+e.Value.ID, err)
+		}
+		out = append(out, rec)
+	}
+	return out, nil
+}
+
 // ClaimSid gives a session id to a runtime.
 func (g *registry) ClaimSid(ctx context.Context, principal, sid, runtimeID string) (string, error) {
 	return g.store.ClaimSID(ctx, principal, sid, runtimeID)

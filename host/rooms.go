@@ -24,6 +24,7 @@ import (
 	"github.com/openhands-rt/openhands-rt/host/recovery"
 	"github.com/openhands-rt/openhands-rt/host/recovery/policy"
 	"github.com/openhands-rt/openhands-rt/host/runtime"
+	"github.com/openhands-rt/openhands-rt/host/workspace"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/client"
@@ -178,7 +179,7 @@ func (h *host) openDoors(context.Context) (Endpoint, <-chan error, error) {
 	oh := openhands.New(openhands.Options{Manager: h.manager, Keys: ring.Lookup, Metrics: h.metrics, Logger: h.log.Named("openhands")})
 	h.later(oh.Close)
 	oh.Register(mux)
-	api.Register(mux, h.manager, ring.Require, int(h.config().Limits.MaxMessage), h.health())
+	api.Register(mux, h.manager, workspace.New(h.manager), ring.Require, int(h.config().Limits.MaxMessage), h.health())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
 	if h.config().Metrics.Enabled {

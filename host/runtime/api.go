@@ -13,30 +13,75 @@ import (
 
 func errorOf(v *runtimev1.Runtime) error { return rtwire.FromDetail(v.GetError()) }
 
-// Get returns a runtime by id or sid.
+// Get returns a runtime by id or sid, also a stopped one that is still kept.
 func (m *Manager) Get(ctx context.Context, ref string) (*runtimev1.Runtime, error) {
 	r, err := m.find(ctx, ref)
+	if rterr.Is(err, rterr.NotFound) {
+		return m.getStopped(ctx, ref, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return r.view(), nil
 }
 
-// List returns the principal's runtimes, newest first; the stopped ones only with all.
+// getStopped looks for a runtime that is only in the registry any more.
+func (m *Manager) getStopped(ctx context.Context, ref string, unknown error) (*runtimev1.Runtime, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := m.stopped(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	sortNewest(list)
+	for _, match := range []func(*runtimev1.Runtime) string{(*runtimev1.Runtime).GetId, (*runtimev1.Runtime).GetSid} {
+		for _, v := range list {
+			if match(v) == ref {
+				return v, nil
+			}
+		}
+	}
+	return nil, unknown
+}
+
+// List returns the principal's runtimes, newest first; with all, those too that have stopped and are still kept.
 func (m *Manager) List(ctx context.Context, all bool) ([]*runtimev1.Runtime, error) {
 	p, err := principal(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var out []*runtimev1.Runtime
+	if all {
+		if out, err = m.stopped(ctx, p); err != nil {
+			return nil, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []*runtimev1.Runtime
+	// Those in memory are ahead of the registry.
+	out = slices.DeleteFunc(out, func(v *runtimev1.Runtime) bool { return m.runtimes[v.GetId()] != nil })
 	for _, r := range m.runtimes {
 		if r.principal() == p.ID && (all || r.status().Live()) {
 			out = append(out, r.view())
 		}
 	}
 	sortNewest(out)
+	return out, nil
+}
+
+// stopped returns the principal's stopped runtimes that the registry has.
+func (m *Manager) stopped(ctx context.Context, p Principal) ([]*runtimev1.Runtime, error) {
+	records, err := m.opts.Registry.Stopped(ctx, p.ID)
+	if err != nil {
+		return nil, rterr.Wrap(rterr.Internal, "read the registry", err)
+	}
+	out := make([]*runtimev1.Runtime, len(records))
+	for i, rec := range records {
+		out[i] = rec.Runtime
+		out[i].Url = m.opts.SandboxURL(out[i].GetId())
+	}
 	return out, nil
 }
 
@@ -102,6 +147,28 @@ func (m *Manager) Endpoint(ctx context.Context, ref string, port uint32) (*runti
 	return r.endpoint(port), nil
 }
 
+// Ports returns the ports on which something in a runtime listens, sorted.
+func (m *Manager) Ports(ctx context.Context, ref string) ([]*runtimev1.OpenPort, error) {
+	r, err := m.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	f, err := r.files(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := f.ListPorts(ctx, &agentv1.ListPortsRequest{})
+	if err != nil {
+		return nil, rterr.Wrap(rterr.Internal, "list ports of runtime "+r.id, err)
+	}
+	ports := slices.Sorted(slices.Values(found.GetPorts()))
+	out := make([]*runtimev1.OpenPort, len(ports))
+	for i, port := range ports {
+		out[i] = &runtimev1.OpenPort{Port: port, Url: r.endpoint(port).GetUrl()}
+	}
+	return out, nil
+}
+
 // VSCodeURL returns the URL of a runtime's VSCode.
 func (m *Manager) VSCodeURL(ctx context.Context, ref string) (string, error) {
 	r, err := m.find(ctx, ref)
@@ -130,34 +197,6 @@ func (m *Manager) Backends(ctx context.Context) ([]*runtimev1.Backend, error) {
 		b.IsDefault = b.GetName() == m.opts.Backends.Default()
 	}
 	return list, nil
-}
-
-// Events returns a runtime's events from the durable log; without ref those of all of the caller's runtimes that are still known.
-func (m *Manager) Events(ctx context.Context, ref string, after uint64, limit int) ([]*runtimev1.RuntimeEvent, error) {
-	p, err := principal(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if limit <= 0 || limit > maxListed {
-		limit = maxListed
-	}
-	if ref != "" {
-		r, err := m.find(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
-		return m.opts.Events.ListEvents(ctx, r.id, after, limit)
-	}
-	all, err := m.opts.Events.ListEvents(ctx, "", after, limit)
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.DeleteFunc(all, func(ev *runtimev1.RuntimeEvent) bool {
-		r := m.runtimes[ev.GetRuntimeId()]
-		return r == nil || r.principal() != p.ID
-	}), nil
 }
 
 // maxListed is the most entries that one call lists.

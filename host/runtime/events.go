@@ -16,6 +16,7 @@ type EventLog interface {
 	// Append takes ev to be written soon. ev must not be changed afterwards.
 	Append(ev *runtimev1.RuntimeEvent)
 	// ListEvents returns at most limit events with a sequence above after, oldest first: of a runtime, or of all if its id is empty.
+	// What was appended before the call is listed.
 	ListEvents(ctx context.Context, runtimeID string, after uint64, limit int) ([]*runtimev1.RuntimeEvent, error)
 }
 
@@ -47,9 +48,15 @@ func (h *hub) publish(ev *runtimev1.RuntimeEvent) {
 	for w := range h.watchers[ev.GetRuntimeId()] {
 		w.offer(ev)
 	}
+	for w := range h.watchers[everyRuntime] {
+		w.offer(ev)
+	}
 }
 
-// watch returns a watcher of one runtime's events from now on; too many are LimitExceeded. Close it.
+// everyRuntime is what a watcher of all runtimes watches; no runtime has this id.
+const everyRuntime = ""
+
+// watch returns a watcher of one runtime's events, or of everyRuntime's, from now on; too many are LimitExceeded. Close it.
 func (h *hub) watch(runtimeID string) (*watcher, error) {
 	w := &watcher{hub: h, runtimeID: runtimeID, events: make(chan *runtimev1.RuntimeEvent, h.capacity)}
 	h.mu.Lock()

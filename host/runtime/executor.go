@@ -34,6 +34,7 @@ type Files interface {
 	ListFiles(context.Context, *agentv1.ListFilesRequest) (*agentv1.ListFilesResponse, error)
 	MakeDir(context.Context, *agentv1.MakeDirRequest) (*agentv1.MakeDirResponse, error)
 	RemoveFile(context.Context, *agentv1.RemoveFileRequest) (*agentv1.RemoveFileResponse, error)
+	ListPorts(context.Context, *agentv1.ListPortsRequest) (*agentv1.ListPortsResponse, error)
 	HTTP() (http.RoundTripper, *url.URL)
 }
 

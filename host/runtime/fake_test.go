@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/openhands-rt/openhands-rt/host/lifecycle"
 	"github.com/openhands-rt/openhands-rt/host/recovery"
 	"github.com/openhands-rt/openhands-rt/host/recovery/policy"
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
@@ -370,6 +371,13 @@ func (m *memory) Load(context.Context) ([]Record, error) {
 		out = append(out, rec.clone())
 	}
 	return out, nil
+}
+
+func (m *memory) Stopped(ctx context.Context, principal string) ([]Record, error) {
+	all, err := m.Load(ctx)
+	return slices.DeleteFunc(all, func(rec Record) bool {
+		return rec.Principal != principal || lifecycle.Status(rec.Runtime.GetStatus()) != lifecycle.Stopped
+	}), err
 }
 
 func (m *memory) ClaimSid(_ context.Context, principal, sid, id string) (string, error) {

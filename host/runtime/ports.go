@@ -41,6 +41,8 @@ type Registry interface {
 	Save(ctx context.Context, rec Record) error
 	// Load returns all records, the stopped ones that are still kept among them.
 	Load(ctx context.Context) ([]Record, error)
+	// Stopped returns the records of a principal's stopped runtimes that are still kept.
+	Stopped(ctx context.Context, principal string) ([]Record, error)
 	// ClaimSid gives a principal's sid to a runtime unless it has one already; holder is who has it afterwards.
 	ClaimSid(ctx context.Context, principal, sid, runtimeID string) (holder string, err error)
 	// ReleaseSid takes it back from runtimeID; no error if another one has it.

@@ -26,6 +26,7 @@ type Runtime struct {
 	permit    *permit
 	processes *permit
 	transfers *permit
+	setUps    *permit
 	actions   *actions
 	// tasks are the goroutines of this runtime; ctx ends them.
 	ctx  context.Context
@@ -54,6 +55,7 @@ func (m *Manager) newRuntime(rec Record) *Runtime {
 		permit:    newPermit(1, m.opts.Limits.Actions.Queue),
 		processes: newPermit(m.opts.Limits.Actions.Processes, m.opts.Limits.Actions.ProcessQueue),
 		transfers: newPermit(m.opts.Limits.Transfers, m.opts.Limits.Actions.Queue),
+		setUps:    newPermit(1, m.opts.Limits.Actions.Queue),
 		changed:   make(chan struct{}),
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // Register puts runtime/v1, its files, health and reflection on mux. Everything but health is behind require;
 // no message is larger than maxMessage bytes.
-func Register(mux *http.ServeMux, m *runtime.Manager, require func(http.Handler) http.Handler, maxMessage int, health grpchealth.Checker) {
+func Register(mux *http.ServeMux, m *runtime.Manager, w Workspaces, require func(http.Handler) http.Handler, maxMessage int, health grpchealth.Checker) {
 	opts := connect.WithHandlerOptions(
 		connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage),
 		connect.WithCompressMinBytes(128<<10), // quicker plain: small answers, and every piece of output
@@ -22,6 +22,7 @@ func Register(mux *http.ServeMux, m *runtime.Manager, require func(http.Handler)
 	guarded(runtimev1connect.NewRuntimeServiceHandler(&runtimes{m}, opts))
 	guarded(runtimev1connect.NewActionServiceHandler(&actions{m}, opts))
 	guarded(runtimev1connect.NewFileServiceHandler(&files{m}, opts))
+	guarded(runtimev1connect.NewWorkspaceServiceHandler(&workspaces{w}, opts))
 	guarded("/v1/runtimes/{id}/files", bodies(m))
 	reflector := grpcreflect.NewStaticReflector(Services()...)
 	guarded(grpcreflect.NewHandlerV1(reflector))
@@ -33,5 +34,6 @@ func Register(mux *http.ServeMux, m *runtime.Manager, require func(http.Handler)
 func Services() []string {
 	return []string{
 		runtimev1connect.RuntimeServiceName, runtimev1connect.ActionServiceName, runtimev1connect.FileServiceName,
+		runtimev1connect.WorkspaceServiceName,
 	}
 }

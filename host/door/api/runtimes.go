@@ -89,3 +89,13 @@ func (s *runtimes) ListEvents(ctx context.Context, req *connect.Request[runtimev
 	list, err := s.m.Events(ctx, req.Msg.GetRuntimeId(), req.Msg.GetAfterSequence(), int(req.Msg.GetLimit()))
 	return answer(&runtimev1.ListEventsResponse{Events: list}, err)
 }
+
+func (s *runtimes) WatchEvents(ctx context.Context, req *connect.Request[runtimev1.WatchEventsRequest], out *connect.ServerStream[runtimev1.WatchEventsResponse]) error {
+	send := func(ev *runtimev1.RuntimeEvent) error { return out.Send(&runtimev1.WatchEventsResponse{Event: ev}) }
+	return rthttp.ToConnect(s.m.WatchEvents(ctx, req.Msg.GetRuntimeId(), req.Msg.GetAfterSequence(), req.Msg.GetNewOnly(), send))
+}
+
+func (s *runtimes) ListPorts(ctx context.Context, req *connect.Request[runtimev1.ListPortsRequest]) (*connect.Response[runtimev1.ListPortsResponse], error) {
+	ports, err := s.m.Ports(ctx, req.Msg.GetRuntimeId())
+	return answer(&runtimev1.ListPortsResponse{Ports: ports}, err)
+}

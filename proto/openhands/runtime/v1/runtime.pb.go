@@ -2113,6 +2113,253 @@ func (x *ListEventsResponse) GetEvents() []*RuntimeEvent {
 	return nil
 }
 
+type WatchEventsRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RuntimeId string                 `protobuf:"bytes,1,opt,name=runtime_id,json=runtimeId,proto3" json:"runtime_id,omitempty"`
+	// after_sequence: begin with the first kept event after this one. 0: with the oldest that is kept.
+	AfterSequence uint64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// new_only: begin with what happens from now on; after_sequence does not count then.
+	NewOnly       bool `protobuf:"varint,3,opt,name=new_only,json=newOnly,proto3" json:"new_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *WatchEventsRequest) GetRuntimeId() string {
+	if x != nil {
+		return x.RuntimeId
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetAfterSequence() uint64 {
+	if x != nil {
+		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *WatchEventsRequest) GetNewOnly() bool {
+	if x != nil {
+		return x.NewOnly
+	}
+	return false
+}
+
+type WatchEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *RuntimeEvent          `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsResponse) Reset() {
+	*x = WatchEventsResponse{}
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsResponse) ProtoMessage() {}
+
+func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *WatchEventsResponse) GetEvent() *RuntimeEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+type ListPortsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RuntimeId     string                 `protobuf:"bytes,1,opt,name=runtime_id,json=runtimeId,proto3" json:"runtime_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPortsRequest) Reset() {
+	*x = ListPortsRequest{}
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPortsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPortsRequest) ProtoMessage() {}
+
+func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
+func (*ListPortsRequest) Descriptor() ([]byte, []int) {
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListPortsRequest) GetRuntimeId() string {
+	if x != nil {
+		return x.RuntimeId
+	}
+	return ""
+}
+
+// OpenPort is a port and its URL on the host's sandbox listener; GetEndpoint says which headers go with it.
+type OpenPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenPort) Reset() {
+	*x = OpenPort{}
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenPort) ProtoMessage() {}
+
+func (x *OpenPort) ProtoReflect() protoreflect.Message {
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenPort.ProtoReflect.Descriptor instead.
+func (*OpenPort) Descriptor() ([]byte, []int) {
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *OpenPort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *OpenPort) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+type ListPortsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ports         []*OpenPort            `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPortsResponse) Reset() {
+	*x = ListPortsResponse{}
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPortsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPortsResponse) ProtoMessage() {}
+
+func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
+func (*ListPortsResponse) Descriptor() ([]byte, []int) {
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListPortsResponse) GetPorts() []*OpenPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 type RunActionRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RuntimeId string                 `protobuf:"bytes,1,opt,name=runtime_id,json=runtimeId,proto3" json:"runtime_id,omitempty"`
@@ -2127,7 +2374,7 @@ type RunActionRequest struct {
 
 func (x *RunActionRequest) Reset() {
 	*x = RunActionRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[30]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2386,7 @@ func (x *RunActionRequest) String() string {
 func (*RunActionRequest) ProtoMessage() {}
 
 func (x *RunActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[30]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2399,7 @@ func (x *RunActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunActionRequest.ProtoReflect.Descriptor instead.
 func (*RunActionRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{30}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RunActionRequest) GetRuntimeId() string {
@@ -2197,7 +2444,7 @@ type ChannelOutput struct {
 
 func (x *ChannelOutput) Reset() {
 	*x = ChannelOutput{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[31]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2456,7 @@ func (x *ChannelOutput) String() string {
 func (*ChannelOutput) ProtoMessage() {}
 
 func (x *ChannelOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[31]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2469,7 @@ func (x *ChannelOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelOutput.ProtoReflect.Descriptor instead.
 func (*ChannelOutput) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{31}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ChannelOutput) GetChannel() v11.Channel {
@@ -2263,7 +2510,7 @@ type RunActionResponse struct {
 
 func (x *RunActionResponse) Reset() {
 	*x = RunActionResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[32]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2522,7 @@ func (x *RunActionResponse) String() string {
 func (*RunActionResponse) ProtoMessage() {}
 
 func (x *RunActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[32]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2535,7 @@ func (x *RunActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunActionResponse.ProtoReflect.Descriptor instead.
 func (*RunActionResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{32}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RunActionResponse) GetObservation() *v11.Observation {
@@ -2315,7 +2562,7 @@ type StartActionRequest struct {
 
 func (x *StartActionRequest) Reset() {
 	*x = StartActionRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[33]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2574,7 @@ func (x *StartActionRequest) String() string {
 func (*StartActionRequest) ProtoMessage() {}
 
 func (x *StartActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[33]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2587,7 @@ func (x *StartActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartActionRequest.ProtoReflect.Descriptor instead.
 func (*StartActionRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{33}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StartActionRequest) GetRuntimeId() string {
@@ -2366,7 +2613,7 @@ type StartActionResponse struct {
 
 func (x *StartActionResponse) Reset() {
 	*x = StartActionResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[34]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2625,7 @@ func (x *StartActionResponse) String() string {
 func (*StartActionResponse) ProtoMessage() {}
 
 func (x *StartActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[34]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2638,7 @@ func (x *StartActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartActionResponse.ProtoReflect.Descriptor instead.
 func (*StartActionResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{34}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StartActionResponse) GetAction() *ActionInfo {
@@ -2413,7 +2660,7 @@ type ExecuteActionRequest struct {
 
 func (x *ExecuteActionRequest) Reset() {
 	*x = ExecuteActionRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[35]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2672,7 @@ func (x *ExecuteActionRequest) String() string {
 func (*ExecuteActionRequest) ProtoMessage() {}
 
 func (x *ExecuteActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[35]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2685,7 @@ func (x *ExecuteActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteActionRequest.ProtoReflect.Descriptor instead.
 func (*ExecuteActionRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{35}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExecuteActionRequest) GetRuntimeId() string {
@@ -2482,7 +2729,7 @@ type AttachActionRequest struct {
 
 func (x *AttachActionRequest) Reset() {
 	*x = AttachActionRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[36]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2741,7 @@ func (x *AttachActionRequest) String() string {
 func (*AttachActionRequest) ProtoMessage() {}
 
 func (x *AttachActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[36]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2754,7 @@ func (x *AttachActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachActionRequest.ProtoReflect.Descriptor instead.
 func (*AttachActionRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{36}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AttachActionRequest) GetRuntimeId() string {
@@ -2550,7 +2797,7 @@ type ActionInfo struct {
 
 func (x *ActionInfo) Reset() {
 	*x = ActionInfo{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[37]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2809,7 @@ func (x *ActionInfo) String() string {
 func (*ActionInfo) ProtoMessage() {}
 
 func (x *ActionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[37]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2822,7 @@ func (x *ActionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionInfo.ProtoReflect.Descriptor instead.
 func (*ActionInfo) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{37}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ActionInfo) GetRuntimeId() string {
@@ -2609,7 +2856,7 @@ type GetActionRequest struct {
 
 func (x *GetActionRequest) Reset() {
 	*x = GetActionRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[38]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +2868,7 @@ func (x *GetActionRequest) String() string {
 func (*GetActionRequest) ProtoMessage() {}
 
 func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[38]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +2881,7 @@ func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionRequest.ProtoReflect.Descriptor instead.
 func (*GetActionRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{38}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetActionRequest) GetRuntimeId() string {
@@ -2660,7 +2907,7 @@ type GetActionResponse struct {
 
 func (x *GetActionResponse) Reset() {
 	*x = GetActionResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[39]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2919,7 @@ func (x *GetActionResponse) String() string {
 func (*GetActionResponse) ProtoMessage() {}
 
 func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[39]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2932,7 @@ func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionResponse.ProtoReflect.Descriptor instead.
 func (*GetActionResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{39}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetActionResponse) GetAction() *ActionInfo {
@@ -2706,7 +2953,7 @@ type ListActionsRequest struct {
 
 func (x *ListActionsRequest) Reset() {
 	*x = ListActionsRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[40]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2965,7 @@ func (x *ListActionsRequest) String() string {
 func (*ListActionsRequest) ProtoMessage() {}
 
 func (x *ListActionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[40]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2978,7 @@ func (x *ListActionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActionsRequest.ProtoReflect.Descriptor instead.
 func (*ListActionsRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{40}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListActionsRequest) GetRuntimeId() string {
@@ -2764,7 +3011,7 @@ type ListActionsResponse struct {
 
 func (x *ListActionsResponse) Reset() {
 	*x = ListActionsResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[41]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +3023,7 @@ func (x *ListActionsResponse) String() string {
 func (*ListActionsResponse) ProtoMessage() {}
 
 func (x *ListActionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[41]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3036,7 @@ func (x *ListActionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActionsResponse.ProtoReflect.Descriptor instead.
 func (*ListActionsResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{41}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListActionsResponse) GetActions() []*ActionInfo {
@@ -2810,7 +3057,7 @@ type InterruptActionRequest struct {
 
 func (x *InterruptActionRequest) Reset() {
 	*x = InterruptActionRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[42]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3069,7 @@ func (x *InterruptActionRequest) String() string {
 func (*InterruptActionRequest) ProtoMessage() {}
 
 func (x *InterruptActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[42]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3082,7 @@ func (x *InterruptActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptActionRequest.ProtoReflect.Descriptor instead.
 func (*InterruptActionRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{42}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *InterruptActionRequest) GetRuntimeId() string {
@@ -2868,7 +3115,7 @@ type InterruptActionResponse struct {
 
 func (x *InterruptActionResponse) Reset() {
 	*x = InterruptActionResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[43]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +3127,7 @@ func (x *InterruptActionResponse) String() string {
 func (*InterruptActionResponse) ProtoMessage() {}
 
 func (x *InterruptActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[43]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +3140,7 @@ func (x *InterruptActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptActionResponse.ProtoReflect.Descriptor instead.
 func (*InterruptActionResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{43}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *InterruptActionResponse) GetSignalled() bool {
@@ -2916,7 +3163,7 @@ type SendInputRequest struct {
 
 func (x *SendInputRequest) Reset() {
 	*x = SendInputRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[44]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3175,7 @@ func (x *SendInputRequest) String() string {
 func (*SendInputRequest) ProtoMessage() {}
 
 func (x *SendInputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[44]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3188,7 @@ func (x *SendInputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendInputRequest.ProtoReflect.Descriptor instead.
 func (*SendInputRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{44}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SendInputRequest) GetRuntimeId() string {
@@ -2988,7 +3235,7 @@ type SendInputResponse struct {
 
 func (x *SendInputResponse) Reset() {
 	*x = SendInputResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[45]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3247,7 @@ func (x *SendInputResponse) String() string {
 func (*SendInputResponse) ProtoMessage() {}
 
 func (x *SendInputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[45]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3260,7 @@ func (x *SendInputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendInputResponse.ProtoReflect.Descriptor instead.
 func (*SendInputResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{45}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SendInputResponse) GetNextOffset() uint64 {
@@ -3036,7 +3283,7 @@ type ResizeTerminalRequest struct {
 
 func (x *ResizeTerminalRequest) Reset() {
 	*x = ResizeTerminalRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[46]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3295,7 @@ func (x *ResizeTerminalRequest) String() string {
 func (*ResizeTerminalRequest) ProtoMessage() {}
 
 func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[46]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3308,7 @@ func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{46}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ResizeTerminalRequest) GetRuntimeId() string {
@@ -3107,7 +3354,7 @@ type ResizeTerminalResponse struct {
 
 func (x *ResizeTerminalResponse) Reset() {
 	*x = ResizeTerminalResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[47]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3119,7 +3366,7 @@ func (x *ResizeTerminalResponse) String() string {
 func (*ResizeTerminalResponse) ProtoMessage() {}
 
 func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[47]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3132,7 +3379,7 @@ func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalResponse.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{47}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{52}
 }
 
 type StatFileRequest struct {
@@ -3145,7 +3392,7 @@ type StatFileRequest struct {
 
 func (x *StatFileRequest) Reset() {
 	*x = StatFileRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[48]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3404,7 @@ func (x *StatFileRequest) String() string {
 func (*StatFileRequest) ProtoMessage() {}
 
 func (x *StatFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[48]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3417,7 @@ func (x *StatFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatFileRequest.ProtoReflect.Descriptor instead.
 func (*StatFileRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{48}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StatFileRequest) GetRuntimeId() string {
@@ -3196,7 +3443,7 @@ type StatFileResponse struct {
 
 func (x *StatFileResponse) Reset() {
 	*x = StatFileResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[49]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3455,7 @@ func (x *StatFileResponse) String() string {
 func (*StatFileResponse) ProtoMessage() {}
 
 func (x *StatFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[49]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3468,7 @@ func (x *StatFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatFileResponse.ProtoReflect.Descriptor instead.
 func (*StatFileResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{49}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StatFileResponse) GetInfo() *v11.FileInfo {
@@ -3241,7 +3488,7 @@ type ListFilesRequest struct {
 
 func (x *ListFilesRequest) Reset() {
 	*x = ListFilesRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[50]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3253,7 +3500,7 @@ func (x *ListFilesRequest) String() string {
 func (*ListFilesRequest) ProtoMessage() {}
 
 func (x *ListFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[50]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3266,7 +3513,7 @@ func (x *ListFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFilesRequest.ProtoReflect.Descriptor instead.
 func (*ListFilesRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{50}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListFilesRequest) GetRuntimeId() string {
@@ -3293,7 +3540,7 @@ type ListFilesResponse struct {
 
 func (x *ListFilesResponse) Reset() {
 	*x = ListFilesResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[51]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3552,7 @@ func (x *ListFilesResponse) String() string {
 func (*ListFilesResponse) ProtoMessage() {}
 
 func (x *ListFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[51]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3565,7 @@ func (x *ListFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFilesResponse.ProtoReflect.Descriptor instead.
 func (*ListFilesResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{51}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListFilesResponse) GetFiles() []*v11.FileInfo {
@@ -3345,7 +3592,7 @@ type MakeDirRequest struct {
 
 func (x *MakeDirRequest) Reset() {
 	*x = MakeDirRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[52]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3357,7 +3604,7 @@ func (x *MakeDirRequest) String() string {
 func (*MakeDirRequest) ProtoMessage() {}
 
 func (x *MakeDirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[52]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3370,7 +3617,7 @@ func (x *MakeDirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeDirRequest.ProtoReflect.Descriptor instead.
 func (*MakeDirRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{52}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MakeDirRequest) GetRuntimeId() string {
@@ -3395,7 +3642,7 @@ type MakeDirResponse struct {
 
 func (x *MakeDirResponse) Reset() {
 	*x = MakeDirResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[53]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +3654,7 @@ func (x *MakeDirResponse) String() string {
 func (*MakeDirResponse) ProtoMessage() {}
 
 func (x *MakeDirResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[53]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +3667,7 @@ func (x *MakeDirResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeDirResponse.ProtoReflect.Descriptor instead.
 func (*MakeDirResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{53}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{58}
 }
 
 type RemoveFileRequest struct {
@@ -3434,7 +3681,7 @@ type RemoveFileRequest struct {
 
 func (x *RemoveFileRequest) Reset() {
 	*x = RemoveFileRequest{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[54]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3693,7 @@ func (x *RemoveFileRequest) String() string {
 func (*RemoveFileRequest) ProtoMessage() {}
 
 func (x *RemoveFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[54]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3706,7 @@ func (x *RemoveFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFileRequest.ProtoReflect.Descriptor instead.
 func (*RemoveFileRequest) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{54}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveFileRequest) GetRuntimeId() string {
@@ -3491,7 +3738,7 @@ type RemoveFileResponse struct {
 
 func (x *RemoveFileResponse) Reset() {
 	*x = RemoveFileResponse{}
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[55]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3750,7 @@ func (x *RemoveFileResponse) String() string {
 func (*RemoveFileResponse) ProtoMessage() {}
 
 func (x *RemoveFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[55]
+	mi := &file_openhands_runtime_v1_runtime_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3763,7 @@ func (x *RemoveFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFileResponse.ProtoReflect.Descriptor instead.
 func (*RemoveFileResponse) Descriptor() ([]byte, []int) {
-	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{55}
+	return file_openhands_runtime_v1_runtime_proto_rawDescGZIP(), []int{60}
 }
 
 var File_openhands_runtime_v1_runtime_proto protoreflect.FileDescriptor
@@ -3687,7 +3934,22 @@ const file_openhands_runtime_v1_runtime_proto_rawDesc = "" +
 	"\x0eafter_sequence\x18\x02 \x01(\x04R\rafterSequence\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\"P\n" +
 	"\x12ListEventsResponse\x12:\n" +
-	"\x06events\x18\x01 \x03(\v2\".openhands.runtime.v1.RuntimeEventR\x06events\"\xa5\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\".openhands.runtime.v1.RuntimeEventR\x06events\"u\n" +
+	"\x12WatchEventsRequest\x12\x1d\n" +
+	"\n" +
+	"runtime_id\x18\x01 \x01(\tR\truntimeId\x12%\n" +
+	"\x0eafter_sequence\x18\x02 \x01(\x04R\rafterSequence\x12\x19\n" +
+	"\bnew_only\x18\x03 \x01(\bR\anewOnly\"O\n" +
+	"\x13WatchEventsResponse\x128\n" +
+	"\x05event\x18\x01 \x01(\v2\".openhands.runtime.v1.RuntimeEventR\x05event\"1\n" +
+	"\x10ListPortsRequest\x12\x1d\n" +
+	"\n" +
+	"runtime_id\x18\x01 \x01(\tR\truntimeId\"0\n" +
+	"\bOpenPort\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"I\n" +
+	"\x11ListPortsResponse\x124\n" +
+	"\x05ports\x18\x01 \x03(\v2\x1e.openhands.runtime.v1.OpenPortR\x05ports\"\xa5\x01\n" +
 	"\x10RunActionRequest\x12\x1d\n" +
 	"\n" +
 	"runtime_id\x18\x01 \x01(\tR\truntimeId\x122\n" +
@@ -3802,7 +4064,8 @@ const file_openhands_runtime_v1_runtime_proto_rawDesc = "" +
 	"\x14PLUGIN_STATE_RUNNING\x10\x02\x12\x18\n" +
 	"\x14PLUGIN_STATE_BACKOFF\x10\x03\x12\x1c\n" +
 	"\x18PLUGIN_STATE_QUARANTINED\x10\x04\x12\x18\n" +
-	"\x14PLUGIN_STATE_STOPPED\x10\x052\xf3\b\n" +
+	"\x14PLUGIN_STATE_STOPPED\x10\x052\xb7\n" +
+	"\n" +
 	"\x0eRuntimeService\x12h\n" +
 	"\rCreateRuntime\x12*.openhands.runtime.v1.CreateRuntimeRequest\x1a+.openhands.runtime.v1.CreateRuntimeResponse\x12_\n" +
 	"\n" +
@@ -3816,7 +4079,9 @@ const file_openhands_runtime_v1_runtime_proto_rawDesc = "" +
 	"\fGetVSCodeURL\x12).openhands.runtime.v1.GetVSCodeURLRequest\x1a*.openhands.runtime.v1.GetVSCodeURLResponse\x12e\n" +
 	"\fListBackends\x12).openhands.runtime.v1.ListBackendsRequest\x1a*.openhands.runtime.v1.ListBackendsResponse\x12_\n" +
 	"\n" +
-	"ListEvents\x12'.openhands.runtime.v1.ListEventsRequest\x1a(.openhands.runtime.v1.ListEventsResponse2\x8c\a\n" +
+	"ListEvents\x12'.openhands.runtime.v1.ListEventsRequest\x1a(.openhands.runtime.v1.ListEventsResponse\x12d\n" +
+	"\vWatchEvents\x12(.openhands.runtime.v1.WatchEventsRequest\x1a).openhands.runtime.v1.WatchEventsResponse0\x01\x12\\\n" +
+	"\tListPorts\x12&.openhands.runtime.v1.ListPortsRequest\x1a'.openhands.runtime.v1.ListPortsResponse2\x8c\a\n" +
 	"\rActionService\x12\\\n" +
 	"\tRunAction\x12&.openhands.runtime.v1.RunActionRequest\x1a'.openhands.runtime.v1.RunActionResponse\x12b\n" +
 	"\vStartAction\x12(.openhands.runtime.v1.StartActionRequest\x1a).openhands.runtime.v1.StartActionResponse\x12^\n" +
@@ -3847,7 +4112,7 @@ func file_openhands_runtime_v1_runtime_proto_rawDescGZIP() []byte {
 }
 
 var file_openhands_runtime_v1_runtime_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_openhands_runtime_v1_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_openhands_runtime_v1_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_openhands_runtime_v1_runtime_proto_goTypes = []any{
 	(Adoption)(0),                   // 0: openhands.runtime.v1.Adoption
 	(PluginState)(0),                // 1: openhands.runtime.v1.PluginState
@@ -3881,162 +4146,173 @@ var file_openhands_runtime_v1_runtime_proto_goTypes = []any{
 	(*ListBackendsResponse)(nil),    // 29: openhands.runtime.v1.ListBackendsResponse
 	(*ListEventsRequest)(nil),       // 30: openhands.runtime.v1.ListEventsRequest
 	(*ListEventsResponse)(nil),      // 31: openhands.runtime.v1.ListEventsResponse
-	(*RunActionRequest)(nil),        // 32: openhands.runtime.v1.RunActionRequest
-	(*ChannelOutput)(nil),           // 33: openhands.runtime.v1.ChannelOutput
-	(*RunActionResponse)(nil),       // 34: openhands.runtime.v1.RunActionResponse
-	(*StartActionRequest)(nil),      // 35: openhands.runtime.v1.StartActionRequest
-	(*StartActionResponse)(nil),     // 36: openhands.runtime.v1.StartActionResponse
-	(*ExecuteActionRequest)(nil),    // 37: openhands.runtime.v1.ExecuteActionRequest
-	(*AttachActionRequest)(nil),     // 38: openhands.runtime.v1.AttachActionRequest
-	(*ActionInfo)(nil),              // 39: openhands.runtime.v1.ActionInfo
-	(*GetActionRequest)(nil),        // 40: openhands.runtime.v1.GetActionRequest
-	(*GetActionResponse)(nil),       // 41: openhands.runtime.v1.GetActionResponse
-	(*ListActionsRequest)(nil),      // 42: openhands.runtime.v1.ListActionsRequest
-	(*ListActionsResponse)(nil),     // 43: openhands.runtime.v1.ListActionsResponse
-	(*InterruptActionRequest)(nil),  // 44: openhands.runtime.v1.InterruptActionRequest
-	(*InterruptActionResponse)(nil), // 45: openhands.runtime.v1.InterruptActionResponse
-	(*SendInputRequest)(nil),        // 46: openhands.runtime.v1.SendInputRequest
-	(*SendInputResponse)(nil),       // 47: openhands.runtime.v1.SendInputResponse
-	(*ResizeTerminalRequest)(nil),   // 48: openhands.runtime.v1.ResizeTerminalRequest
-	(*ResizeTerminalResponse)(nil),  // 49: openhands.runtime.v1.ResizeTerminalResponse
-	(*StatFileRequest)(nil),         // 50: openhands.runtime.v1.StatFileRequest
-	(*StatFileResponse)(nil),        // 51: openhands.runtime.v1.StatFileResponse
-	(*ListFilesRequest)(nil),        // 52: openhands.runtime.v1.ListFilesRequest
-	(*ListFilesResponse)(nil),       // 53: openhands.runtime.v1.ListFilesResponse
-	(*MakeDirRequest)(nil),          // 54: openhands.runtime.v1.MakeDirRequest
-	(*MakeDirResponse)(nil),         // 55: openhands.runtime.v1.MakeDirResponse
-	(*RemoveFileRequest)(nil),       // 56: openhands.runtime.v1.RemoveFileRequest
-	(*RemoveFileResponse)(nil),      // 57: openhands.runtime.v1.RemoveFileResponse
-	nil,                             // 58: openhands.runtime.v1.Runtime.LabelsEntry
-	nil,                             // 59: openhands.runtime.v1.GetEndpointResponse.HeadersEntry
-	(v1.RuntimeStatus)(0),           // 60: openhands.backend.v1.RuntimeStatus
-	(v1.Phase)(0),                   // 61: openhands.backend.v1.Phase
-	(*timestamppb.Timestamp)(nil),   // 62: google.protobuf.Timestamp
-	(*v11.ErrorDetail)(nil),         // 63: openhands.agent.v1.ErrorDetail
-	(*v1.Capabilities)(nil),         // 64: openhands.backend.v1.Capabilities
-	(*v1.SandboxSpec)(nil),          // 65: openhands.backend.v1.SandboxSpec
-	(*v1.Step)(nil),                 // 66: openhands.backend.v1.Step
-	(v11.ActionState)(0),            // 67: openhands.agent.v1.ActionState
-	(v11.Outcome)(0),                // 68: openhands.agent.v1.Outcome
-	(*durationpb.Duration)(nil),     // 69: google.protobuf.Duration
-	(*v11.Action)(nil),              // 70: openhands.agent.v1.Action
-	(v11.Channel)(0),                // 71: openhands.agent.v1.Channel
-	(*v11.Observation)(nil),         // 72: openhands.agent.v1.Observation
-	(v11.OutputMode)(0),             // 73: openhands.agent.v1.OutputMode
-	(*v11.OutputCursor)(nil),        // 74: openhands.agent.v1.OutputCursor
-	(*v11.ActionRecord)(nil),        // 75: openhands.agent.v1.ActionRecord
-	(v11.InterruptLevel)(0),         // 76: openhands.agent.v1.InterruptLevel
-	(*v11.FileInfo)(nil),            // 77: openhands.agent.v1.FileInfo
-	(*v11.ActionEvent)(nil),         // 78: openhands.agent.v1.ActionEvent
+	(*WatchEventsRequest)(nil),      // 32: openhands.runtime.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),     // 33: openhands.runtime.v1.WatchEventsResponse
+	(*ListPortsRequest)(nil),        // 34: openhands.runtime.v1.ListPortsRequest
+	(*OpenPort)(nil),                // 35: openhands.runtime.v1.OpenPort
+	(*ListPortsResponse)(nil),       // 36: openhands.runtime.v1.ListPortsResponse
+	(*RunActionRequest)(nil),        // 37: openhands.runtime.v1.RunActionRequest
+	(*ChannelOutput)(nil),           // 38: openhands.runtime.v1.ChannelOutput
+	(*RunActionResponse)(nil),       // 39: openhands.runtime.v1.RunActionResponse
+	(*StartActionRequest)(nil),      // 40: openhands.runtime.v1.StartActionRequest
+	(*StartActionResponse)(nil),     // 41: openhands.runtime.v1.StartActionResponse
+	(*ExecuteActionRequest)(nil),    // 42: openhands.runtime.v1.ExecuteActionRequest
+	(*AttachActionRequest)(nil),     // 43: openhands.runtime.v1.AttachActionRequest
+	(*ActionInfo)(nil),              // 44: openhands.runtime.v1.ActionInfo
+	(*GetActionRequest)(nil),        // 45: openhands.runtime.v1.GetActionRequest
+	(*GetActionResponse)(nil),       // 46: openhands.runtime.v1.GetActionResponse
+	(*ListActionsRequest)(nil),      // 47: openhands.runtime.v1.ListActionsRequest
+	(*ListActionsResponse)(nil),     // 48: openhands.runtime.v1.ListActionsResponse
+	(*InterruptActionRequest)(nil),  // 49: openhands.runtime.v1.InterruptActionRequest
+	(*InterruptActionResponse)(nil), // 50: openhands.runtime.v1.InterruptActionResponse
+	(*SendInputRequest)(nil),        // 51: openhands.runtime.v1.SendInputRequest
+	(*SendInputResponse)(nil),       // 52: openhands.runtime.v1.SendInputResponse
+	(*ResizeTerminalRequest)(nil),   // 53: openhands.runtime.v1.ResizeTerminalRequest
+	(*ResizeTerminalResponse)(nil),  // 54: openhands.runtime.v1.ResizeTerminalResponse
+	(*StatFileRequest)(nil),         // 55: openhands.runtime.v1.StatFileRequest
+	(*StatFileResponse)(nil),        // 56: openhands.runtime.v1.StatFileResponse
+	(*ListFilesRequest)(nil),        // 57: openhands.runtime.v1.ListFilesRequest
+	(*ListFilesResponse)(nil),       // 58: openhands.runtime.v1.ListFilesResponse
+	(*MakeDirRequest)(nil),          // 59: openhands.runtime.v1.MakeDirRequest
+	(*MakeDirResponse)(nil),         // 60: openhands.runtime.v1.MakeDirResponse
+	(*RemoveFileRequest)(nil),       // 61: openhands.runtime.v1.RemoveFileRequest
+	(*RemoveFileResponse)(nil),      // 62: openhands.runtime.v1.RemoveFileResponse
+	nil,                             // 63: openhands.runtime.v1.Runtime.LabelsEntry
+	nil,                             // 64: openhands.runtime.v1.GetEndpointResponse.HeadersEntry
+	(v1.RuntimeStatus)(0),           // 65: openhands.backend.v1.RuntimeStatus
+	(v1.Phase)(0),                   // 66: openhands.backend.v1.Phase
+	(*timestamppb.Timestamp)(nil),   // 67: google.protobuf.Timestamp
+	(*v11.ErrorDetail)(nil),         // 68: openhands.agent.v1.ErrorDetail
+	(*v1.Capabilities)(nil),         // 69: openhands.backend.v1.Capabilities
+	(*v1.SandboxSpec)(nil),          // 70: openhands.backend.v1.SandboxSpec
+	(*v1.Step)(nil),                 // 71: openhands.backend.v1.Step
+	(v11.ActionState)(0),            // 72: openhands.agent.v1.ActionState
+	(v11.Outcome)(0),                // 73: openhands.agent.v1.Outcome
+	(*durationpb.Duration)(nil),     // 74: google.protobuf.Duration
+	(*v11.Action)(nil),              // 75: openhands.agent.v1.Action
+	(v11.Channel)(0),                // 76: openhands.agent.v1.Channel
+	(*v11.Observation)(nil),         // 77: openhands.agent.v1.Observation
+	(v11.OutputMode)(0),             // 78: openhands.agent.v1.OutputMode
+	(*v11.OutputCursor)(nil),        // 79: openhands.agent.v1.OutputCursor
+	(*v11.ActionRecord)(nil),        // 80: openhands.agent.v1.ActionRecord
+	(v11.InterruptLevel)(0),         // 81: openhands.agent.v1.InterruptLevel
+	(*v11.FileInfo)(nil),            // 82: openhands.agent.v1.FileInfo
+	(*v11.ActionEvent)(nil),         // 83: openhands.agent.v1.ActionEvent
 }
 var file_openhands_runtime_v1_runtime_proto_depIdxs = []int32{
-	60, // 0: openhands.runtime.v1.Runtime.status:type_name -> openhands.backend.v1.RuntimeStatus
-	61, // 1: openhands.runtime.v1.Runtime.phase:type_name -> openhands.backend.v1.Phase
-	62, // 2: openhands.runtime.v1.Runtime.created_at:type_name -> google.protobuf.Timestamp
-	62, // 3: openhands.runtime.v1.Runtime.updated_at:type_name -> google.protobuf.Timestamp
-	62, // 4: openhands.runtime.v1.Runtime.lease_until:type_name -> google.protobuf.Timestamp
-	63, // 5: openhands.runtime.v1.Runtime.error:type_name -> openhands.agent.v1.ErrorDetail
-	58, // 6: openhands.runtime.v1.Runtime.labels:type_name -> openhands.runtime.v1.Runtime.LabelsEntry
-	64, // 7: openhands.runtime.v1.Runtime.capabilities:type_name -> openhands.backend.v1.Capabilities
-	65, // 8: openhands.runtime.v1.CreateRuntimeRequest.spec:type_name -> openhands.backend.v1.SandboxSpec
+	65, // 0: openhands.runtime.v1.Runtime.status:type_name -> openhands.backend.v1.RuntimeStatus
+	66, // 1: openhands.runtime.v1.Runtime.phase:type_name -> openhands.backend.v1.Phase
+	67, // 2: openhands.runtime.v1.Runtime.created_at:type_name -> google.protobuf.Timestamp
+	67, // 3: openhands.runtime.v1.Runtime.updated_at:type_name -> google.protobuf.Timestamp
+	67, // 4: openhands.runtime.v1.Runtime.lease_until:type_name -> google.protobuf.Timestamp
+	68, // 5: openhands.runtime.v1.Runtime.error:type_name -> openhands.agent.v1.ErrorDetail
+	63, // 6: openhands.runtime.v1.Runtime.labels:type_name -> openhands.runtime.v1.Runtime.LabelsEntry
+	69, // 7: openhands.runtime.v1.Runtime.capabilities:type_name -> openhands.backend.v1.Capabilities
+	70, // 8: openhands.runtime.v1.CreateRuntimeRequest.spec:type_name -> openhands.backend.v1.SandboxSpec
 	2,  // 9: openhands.runtime.v1.CreateRuntimeResponse.runtime:type_name -> openhands.runtime.v1.Runtime
 	2,  // 10: openhands.runtime.v1.GetRuntimeResponse.runtime:type_name -> openhands.runtime.v1.Runtime
 	2,  // 11: openhands.runtime.v1.ListRuntimesResponse.runtimes:type_name -> openhands.runtime.v1.Runtime
-	62, // 12: openhands.runtime.v1.RuntimeEvent.at:type_name -> google.protobuf.Timestamp
+	67, // 12: openhands.runtime.v1.RuntimeEvent.at:type_name -> google.protobuf.Timestamp
 	11, // 13: openhands.runtime.v1.RuntimeEvent.status:type_name -> openhands.runtime.v1.StatusChanged
-	66, // 14: openhands.runtime.v1.RuntimeEvent.step:type_name -> openhands.backend.v1.Step
+	71, // 14: openhands.runtime.v1.RuntimeEvent.step:type_name -> openhands.backend.v1.Step
 	12, // 15: openhands.runtime.v1.RuntimeEvent.phase:type_name -> openhands.runtime.v1.PhaseChanged
 	13, // 16: openhands.runtime.v1.RuntimeEvent.action:type_name -> openhands.runtime.v1.ActionChanged
 	14, // 17: openhands.runtime.v1.RuntimeEvent.adopted:type_name -> openhands.runtime.v1.Adopted
 	15, // 18: openhands.runtime.v1.RuntimeEvent.recovery:type_name -> openhands.runtime.v1.RecoveryAttempt
-	60, // 19: openhands.runtime.v1.StatusChanged.from:type_name -> openhands.backend.v1.RuntimeStatus
-	60, // 20: openhands.runtime.v1.StatusChanged.to:type_name -> openhands.backend.v1.RuntimeStatus
-	63, // 21: openhands.runtime.v1.StatusChanged.error:type_name -> openhands.agent.v1.ErrorDetail
-	61, // 22: openhands.runtime.v1.PhaseChanged.phase:type_name -> openhands.backend.v1.Phase
-	67, // 23: openhands.runtime.v1.ActionChanged.state:type_name -> openhands.agent.v1.ActionState
-	68, // 24: openhands.runtime.v1.ActionChanged.outcome:type_name -> openhands.agent.v1.Outcome
+	65, // 19: openhands.runtime.v1.StatusChanged.from:type_name -> openhands.backend.v1.RuntimeStatus
+	65, // 20: openhands.runtime.v1.StatusChanged.to:type_name -> openhands.backend.v1.RuntimeStatus
+	68, // 21: openhands.runtime.v1.StatusChanged.error:type_name -> openhands.agent.v1.ErrorDetail
+	66, // 22: openhands.runtime.v1.PhaseChanged.phase:type_name -> openhands.backend.v1.Phase
+	72, // 23: openhands.runtime.v1.ActionChanged.state:type_name -> openhands.agent.v1.ActionState
+	73, // 24: openhands.runtime.v1.ActionChanged.outcome:type_name -> openhands.agent.v1.Outcome
 	0,  // 25: openhands.runtime.v1.Adopted.adoption:type_name -> openhands.runtime.v1.Adoption
-	69, // 26: openhands.runtime.v1.RecoveryAttempt.delay:type_name -> google.protobuf.Duration
+	74, // 26: openhands.runtime.v1.RecoveryAttempt.delay:type_name -> google.protobuf.Duration
 	2,  // 27: openhands.runtime.v1.WatchRuntimeResponse.runtime:type_name -> openhands.runtime.v1.Runtime
 	10, // 28: openhands.runtime.v1.WatchRuntimeResponse.event:type_name -> openhands.runtime.v1.RuntimeEvent
 	2,  // 29: openhands.runtime.v1.PauseRuntimeResponse.runtime:type_name -> openhands.runtime.v1.Runtime
 	2,  // 30: openhands.runtime.v1.ResumeRuntimeResponse.runtime:type_name -> openhands.runtime.v1.Runtime
 	2,  // 31: openhands.runtime.v1.StopRuntimeResponse.runtime:type_name -> openhands.runtime.v1.Runtime
-	59, // 32: openhands.runtime.v1.GetEndpointResponse.headers:type_name -> openhands.runtime.v1.GetEndpointResponse.HeadersEntry
+	64, // 32: openhands.runtime.v1.GetEndpointResponse.headers:type_name -> openhands.runtime.v1.GetEndpointResponse.HeadersEntry
 	1,  // 33: openhands.runtime.v1.Backend.state:type_name -> openhands.runtime.v1.PluginState
-	64, // 34: openhands.runtime.v1.Backend.capabilities:type_name -> openhands.backend.v1.Capabilities
+	69, // 34: openhands.runtime.v1.Backend.capabilities:type_name -> openhands.backend.v1.Capabilities
 	27, // 35: openhands.runtime.v1.ListBackendsResponse.backends:type_name -> openhands.runtime.v1.Backend
 	10, // 36: openhands.runtime.v1.ListEventsResponse.events:type_name -> openhands.runtime.v1.RuntimeEvent
-	70, // 37: openhands.runtime.v1.RunActionRequest.action:type_name -> openhands.agent.v1.Action
-	71, // 38: openhands.runtime.v1.ChannelOutput.channel:type_name -> openhands.agent.v1.Channel
-	72, // 39: openhands.runtime.v1.RunActionResponse.observation:type_name -> openhands.agent.v1.Observation
-	33, // 40: openhands.runtime.v1.RunActionResponse.output:type_name -> openhands.runtime.v1.ChannelOutput
-	70, // 41: openhands.runtime.v1.StartActionRequest.action:type_name -> openhands.agent.v1.Action
-	39, // 42: openhands.runtime.v1.StartActionResponse.action:type_name -> openhands.runtime.v1.ActionInfo
-	70, // 43: openhands.runtime.v1.ExecuteActionRequest.action:type_name -> openhands.agent.v1.Action
-	73, // 44: openhands.runtime.v1.ExecuteActionRequest.output:type_name -> openhands.agent.v1.OutputMode
-	74, // 45: openhands.runtime.v1.ExecuteActionRequest.from:type_name -> openhands.agent.v1.OutputCursor
-	73, // 46: openhands.runtime.v1.AttachActionRequest.output:type_name -> openhands.agent.v1.OutputMode
-	74, // 47: openhands.runtime.v1.AttachActionRequest.from:type_name -> openhands.agent.v1.OutputCursor
-	75, // 48: openhands.runtime.v1.ActionInfo.record:type_name -> openhands.agent.v1.ActionRecord
-	39, // 49: openhands.runtime.v1.GetActionResponse.action:type_name -> openhands.runtime.v1.ActionInfo
-	39, // 50: openhands.runtime.v1.ListActionsResponse.actions:type_name -> openhands.runtime.v1.ActionInfo
-	76, // 51: openhands.runtime.v1.InterruptActionRequest.level:type_name -> openhands.agent.v1.InterruptLevel
-	77, // 52: openhands.runtime.v1.StatFileResponse.info:type_name -> openhands.agent.v1.FileInfo
-	77, // 53: openhands.runtime.v1.ListFilesResponse.files:type_name -> openhands.agent.v1.FileInfo
-	3,  // 54: openhands.runtime.v1.RuntimeService.CreateRuntime:input_type -> openhands.runtime.v1.CreateRuntimeRequest
-	5,  // 55: openhands.runtime.v1.RuntimeService.GetRuntime:input_type -> openhands.runtime.v1.GetRuntimeRequest
-	7,  // 56: openhands.runtime.v1.RuntimeService.ListRuntimes:input_type -> openhands.runtime.v1.ListRuntimesRequest
-	9,  // 57: openhands.runtime.v1.RuntimeService.WatchRuntime:input_type -> openhands.runtime.v1.WatchRuntimeRequest
-	17, // 58: openhands.runtime.v1.RuntimeService.PauseRuntime:input_type -> openhands.runtime.v1.PauseRuntimeRequest
-	19, // 59: openhands.runtime.v1.RuntimeService.ResumeRuntime:input_type -> openhands.runtime.v1.ResumeRuntimeRequest
-	21, // 60: openhands.runtime.v1.RuntimeService.StopRuntime:input_type -> openhands.runtime.v1.StopRuntimeRequest
-	23, // 61: openhands.runtime.v1.RuntimeService.GetEndpoint:input_type -> openhands.runtime.v1.GetEndpointRequest
-	25, // 62: openhands.runtime.v1.RuntimeService.GetVSCodeURL:input_type -> openhands.runtime.v1.GetVSCodeURLRequest
-	28, // 63: openhands.runtime.v1.RuntimeService.ListBackends:input_type -> openhands.runtime.v1.ListBackendsRequest
-	30, // 64: openhands.runtime.v1.RuntimeService.ListEvents:input_type -> openhands.runtime.v1.ListEventsRequest
-	32, // 65: openhands.runtime.v1.ActionService.RunAction:input_type -> openhands.runtime.v1.RunActionRequest
-	35, // 66: openhands.runtime.v1.ActionService.StartAction:input_type -> openhands.runtime.v1.StartActionRequest
-	37, // 67: openhands.runtime.v1.ActionService.ExecuteAction:input_type -> openhands.runtime.v1.ExecuteActionRequest
-	38, // 68: openhands.runtime.v1.ActionService.AttachAction:input_type -> openhands.runtime.v1.AttachActionRequest
-	40, // 69: openhands.runtime.v1.ActionService.GetAction:input_type -> openhands.runtime.v1.GetActionRequest
-	42, // 70: openhands.runtime.v1.ActionService.ListActions:input_type -> openhands.runtime.v1.ListActionsRequest
-	44, // 71: openhands.runtime.v1.ActionService.InterruptAction:input_type -> openhands.runtime.v1.InterruptActionRequest
-	46, // 72: openhands.runtime.v1.ActionService.SendInput:input_type -> openhands.runtime.v1.SendInputRequest
-	48, // 73: openhands.runtime.v1.ActionService.ResizeTerminal:input_type -> openhands.runtime.v1.ResizeTerminalRequest
-	50, // 74: openhands.runtime.v1.FileService.StatFile:input_type -> openhands.runtime.v1.StatFileRequest
-	52, // 75: openhands.runtime.v1.FileService.ListFiles:input_type -> openhands.runtime.v1.ListFilesRequest
-	54, // 76: openhands.runtime.v1.FileService.MakeDir:input_type -> openhands.runtime.v1.MakeDirRequest
-	56, // 77: openhands.runtime.v1.FileService.RemoveFile:input_type -> openhands.runtime.v1.RemoveFileRequest
-	4,  // 78: openhands.runtime.v1.RuntimeService.CreateRuntime:output_type -> openhands.runtime.v1.CreateRuntimeResponse
-	6,  // 79: openhands.runtime.v1.RuntimeService.GetRuntime:output_type -> openhands.runtime.v1.GetRuntimeResponse
-	8,  // 80: openhands.runtime.v1.RuntimeService.ListRuntimes:output_type -> openhands.runtime.v1.ListRuntimesResponse
-	16, // 81: openhands.runtime.v1.RuntimeService.WatchRuntime:output_type -> openhands.runtime.v1.WatchRuntimeResponse
-	18, // 82: openhands.runtime.v1.RuntimeService.PauseRuntime:output_type -> openhands.runtime.v1.PauseRuntimeResponse
-	20, // 83: openhands.runtime.v1.RuntimeService.ResumeRuntime:output_type -> openhands.runtime.v1.ResumeRuntimeResponse
-	22, // 84: openhands.runtime.v1.RuntimeService.StopRuntime:output_type -> openhands.runtime.v1.StopRuntimeResponse
-	24, // 85: openhands.runtime.v1.RuntimeService.GetEndpoint:output_type -> openhands.runtime.v1.GetEndpointResponse
-	26, // 86: openhands.runtime.v1.RuntimeService.GetVSCodeURL:output_type -> openhands.runtime.v1.GetVSCodeURLResponse
-	29, // 87: openhands.runtime.v1.RuntimeService.ListBackends:output_type -> openhands.runtime.v1.ListBackendsResponse
-	31, // 88: openhands.runtime.v1.RuntimeService.ListEvents:output_type -> openhands.runtime.v1.ListEventsResponse
-	34, // 89: openhands.runtime.v1.ActionService.RunAction:output_type -> openhands.runtime.v1.RunActionResponse
-	36, // 90: openhands.runtime.v1.ActionService.StartAction:output_type -> openhands.runtime.v1.StartActionResponse
-	78, // 91: openhands.runtime.v1.ActionService.ExecuteAction:output_type -> openhands.agent.v1.ActionEvent
-	78, // 92: openhands.runtime.v1.ActionService.AttachAction:output_type -> openhands.agent.v1.ActionEvent
-	41, // 93: openhands.runtime.v1.ActionService.GetAction:output_type -> openhands.runtime.v1.GetActionResponse
-	43, // 94: openhands.runtime.v1.ActionService.ListActions:output_type -> openhands.runtime.v1.ListActionsResponse
-	45, // 95: openhands.runtime.v1.ActionService.InterruptAction:output_type -> openhands.runtime.v1.InterruptActionResponse
-	47, // 96: openhands.runtime.v1.ActionService.SendInput:output_type -> openhands.runtime.v1.SendInputResponse
-	49, // 97: openhands.runtime.v1.ActionService.ResizeTerminal:output_type -> openhands.runtime.v1.ResizeTerminalResponse
-	51, // 98: openhands.runtime.v1.FileService.StatFile:output_type -> openhands.runtime.v1.StatFileResponse
-	53, // 99: openhands.runtime.v1.FileService.ListFiles:output_type -> openhands.runtime.v1.ListFilesResponse
-	55, // 100: openhands.runtime.v1.FileService.MakeDir:output_type -> openhands.runtime.v1.MakeDirResponse
-	57, // 101: openhands.runtime.v1.FileService.RemoveFile:output_type -> openhands.runtime.v1.RemoveFileResponse
-	78, // [78:102] is the sub-list for method output_type
-	54, // [54:78] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	10, // 37: openhands.runtime.v1.WatchEventsResponse.event:type_name -> openhands.runtime.v1.RuntimeEvent
+	35, // 38: openhands.runtime.v1.ListPortsResponse.ports:type_name -> openhands.runtime.v1.OpenPort
+	75, // 39: openhands.runtime.v1.RunActionRequest.action:type_name -> openhands.agent.v1.Action
+	76, // 40: openhands.runtime.v1.ChannelOutput.channel:type_name -> openhands.agent.v1.Channel
+	77, // 41: openhands.runtime.v1.RunActionResponse.observation:type_name -> openhands.agent.v1.Observation
+	38, // 42: openhands.runtime.v1.RunActionResponse.output:type_name -> openhands.runtime.v1.ChannelOutput
+	75, // 43: openhands.runtime.v1.StartActionRequest.action:type_name -> openhands.agent.v1.Action
+	44, // 44: openhands.runtime.v1.StartActionResponse.action:type_name -> openhands.runtime.v1.ActionInfo
+	75, // 45: openhands.runtime.v1.ExecuteActionRequest.action:type_name -> openhands.agent.v1.Action
+	78, // 46: openhands.runtime.v1.ExecuteActionRequest.output:type_name -> openhands.agent.v1.OutputMode
+	79, // 47: openhands.runtime.v1.ExecuteActionRequest.from:type_name -> openhands.agent.v1.OutputCursor
+	78, // 48: openhands.runtime.v1.AttachActionRequest.output:type_name -> openhands.agent.v1.OutputMode
+	79, // 49: openhands.runtime.v1.AttachActionRequest.from:type_name -> openhands.agent.v1.OutputCursor
+	80, // 50: openhands.runtime.v1.ActionInfo.record:type_name -> openhands.agent.v1.ActionRecord
+	44, // 51: openhands.runtime.v1.GetActionResponse.action:type_name -> openhands.runtime.v1.ActionInfo
+	44, // 52: openhands.runtime.v1.ListActionsResponse.actions:type_name -> openhands.runtime.v1.ActionInfo
+	81, // 53: openhands.runtime.v1.InterruptActionRequest.level:type_name -> openhands.agent.v1.InterruptLevel
+	82, // 54: openhands.runtime.v1.StatFileResponse.info:type_name -> openhands.agent.v1.FileInfo
+	82, // 55: openhands.runtime.v1.ListFilesResponse.files:type_name -> openhands.agent.v1.FileInfo
+	3,  // 56: openhands.runtime.v1.RuntimeService.CreateRuntime:input_type -> openhands.runtime.v1.CreateRuntimeRequest
+	5,  // 57: openhands.runtime.v1.RuntimeService.GetRuntime:input_type -> openhands.runtime.v1.GetRuntimeRequest
+	7,  // 58: openhands.runtime.v1.RuntimeService.ListRuntimes:input_type -> openhands.runtime.v1.ListRuntimesRequest
+	9,  // 59: openhands.runtime.v1.RuntimeService.WatchRuntime:input_type -> openhands.runtime.v1.WatchRuntimeRequest
+	17, // 60: openhands.runtime.v1.RuntimeService.PauseRuntime:input_type -> openhands.runtime.v1.PauseRuntimeRequest
+	19, // 61: openhands.runtime.v1.RuntimeService.ResumeRuntime:input_type -> openhands.runtime.v1.ResumeRuntimeRequest
+	21, // 62: openhands.runtime.v1.RuntimeService.StopRuntime:input_type -> openhands.runtime.v1.StopRuntimeRequest
+	23, // 63: openhands.runtime.v1.RuntimeService.GetEndpoint:input_type -> openhands.runtime.v1.GetEndpointRequest
+	25, // 64: openhands.runtime.v1.RuntimeService.GetVSCodeURL:input_type -> openhands.runtime.v1.GetVSCodeURLRequest
+	28, // 65: openhands.runtime.v1.RuntimeService.ListBackends:input_type -> openhands.runtime.v1.ListBackendsRequest
+	30, // 66: openhands.runtime.v1.RuntimeService.ListEvents:input_type -> openhands.runtime.v1.ListEventsRequest
+	32, // 67: openhands.runtime.v1.RuntimeService.WatchEvents:input_type -> openhands.runtime.v1.WatchEventsRequest
+	34, // 68: openhands.runtime.v1.RuntimeService.ListPorts:input_type -> openhands.runtime.v1.ListPortsRequest
+	37, // 69: openhands.runtime.v1.ActionService.RunAction:input_type -> openhands.runtime.v1.RunActionRequest
+	40, // 70: openhands.runtime.v1.ActionService.StartAction:input_type -> openhands.runtime.v1.StartActionRequest
+	42, // 71: openhands.runtime.v1.ActionService.ExecuteAction:input_type -> openhands.runtime.v1.ExecuteActionRequest
+	43, // 72: openhands.runtime.v1.ActionService.AttachAction:input_type -> openhands.runtime.v1.AttachActionRequest
+	45, // 73: openhands.runtime.v1.ActionService.GetAction:input_type -> openhands.runtime.v1.GetActionRequest
+	47, // 74: openhands.runtime.v1.ActionService.ListActions:input_type -> openhands.runtime.v1.ListActionsRequest
+	49, // 75: openhands.runtime.v1.ActionService.InterruptAction:input_type -> openhands.runtime.v1.InterruptActionRequest
+	51, // 76: openhands.runtime.v1.ActionService.SendInput:input_type -> openhands.runtime.v1.SendInputRequest
+	53, // 77: openhands.runtime.v1.ActionService.ResizeTerminal:input_type -> openhands.runtime.v1.ResizeTerminalRequest
+	55, // 78: openhands.runtime.v1.FileService.StatFile:input_type -> openhands.runtime.v1.StatFileRequest
+	57, // 79: openhands.runtime.v1.FileService.ListFiles:input_type -> openhands.runtime.v1.ListFilesRequest
+	59, // 80: openhands.runtime.v1.FileService.MakeDir:input_type -> openhands.runtime.v1.MakeDirRequest
+	61, // 81: openhands.runtime.v1.FileService.RemoveFile:input_type -> openhands.runtime.v1.RemoveFileRequest
+	4,  // 82: openhands.runtime.v1.RuntimeService.CreateRuntime:output_type -> openhands.runtime.v1.CreateRuntimeResponse
+	6,  // 83: openhands.runtime.v1.RuntimeService.GetRuntime:output_type -> openhands.runtime.v1.GetRuntimeResponse
+	8,  // 84: openhands.runtime.v1.RuntimeService.ListRuntimes:output_type -> openhands.runtime.v1.ListRuntimesResponse
+	16, // 85: openhands.runtime.v1.RuntimeService.WatchRuntime:output_type -> openhands.runtime.v1.WatchRuntimeResponse
+	18, // 86: openhands.runtime.v1.RuntimeService.PauseRuntime:output_type -> openhands.runtime.v1.PauseRuntimeResponse
+	20, // 87: openhands.runtime.v1.RuntimeService.ResumeRuntime:output_type -> openhands.runtime.v1.ResumeRuntimeResponse
+	22, // 88: openhands.runtime.v1.RuntimeService.StopRuntime:output_type -> openhands.runtime.v1.StopRuntimeResponse
+	24, // 89: openhands.runtime.v1.RuntimeService.GetEndpoint:output_type -> openhands.runtime.v1.GetEndpointResponse
+	26, // 90: openhands.runtime.v1.RuntimeService.GetVSCodeURL:output_type -> openhands.runtime.v1.GetVSCodeURLResponse
+	29, // 91: openhands.runtime.v1.RuntimeService.ListBackends:output_type -> openhands.runtime.v1.ListBackendsResponse
+	31, // 92: openhands.runtime.v1.RuntimeService.ListEvents:output_type -> openhands.runtime.v1.ListEventsResponse
+	33, // 93: openhands.runtime.v1.RuntimeService.WatchEvents:output_type -> openhands.runtime.v1.WatchEventsResponse
+	36, // 94: openhands.runtime.v1.RuntimeService.ListPorts:output_type -> openhands.runtime.v1.ListPortsResponse
+	39, // 95: openhands.runtime.v1.ActionService.RunAction:output_type -> openhands.runtime.v1.RunActionResponse
+	41, // 96: openhands.runtime.v1.ActionService.StartAction:output_type -> openhands.runtime.v1.StartActionResponse
+	83, // 97: openhands.runtime.v1.ActionService.ExecuteAction:output_type -> openhands.agent.v1.ActionEvent
+	83, // 98: openhands.runtime.v1.ActionService.AttachAction:output_type -> openhands.agent.v1.ActionEvent
+	46, // 99: openhands.runtime.v1.ActionService.GetAction:output_type -> openhands.runtime.v1.GetActionResponse
+	48, // 100: openhands.runtime.v1.ActionService.ListActions:output_type -> openhands.runtime.v1.ListActionsResponse
+	50, // 101: openhands.runtime.v1.ActionService.InterruptAction:output_type -> openhands.runtime.v1.InterruptActionResponse
+	52, // 102: openhands.runtime.v1.ActionService.SendInput:output_type -> openhands.runtime.v1.SendInputResponse
+	54, // 103: openhands.runtime.v1.ActionService.ResizeTerminal:output_type -> openhands.runtime.v1.ResizeTerminalResponse
+	56, // 104: openhands.runtime.v1.FileService.StatFile:output_type -> openhands.runtime.v1.StatFileResponse
+	58, // 105: openhands.runtime.v1.FileService.ListFiles:output_type -> openhands.runtime.v1.ListFilesResponse
+	60, // 106: openhands.runtime.v1.FileService.MakeDir:output_type -> openhands.runtime.v1.MakeDirResponse
+	62, // 107: openhands.runtime.v1.FileService.RemoveFile:output_type -> openhands.runtime.v1.RemoveFileResponse
+	82, // [82:108] is the sub-list for method output_type
+	56, // [56:82] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_openhands_runtime_v1_runtime_proto_init() }
@@ -4060,7 +4336,7 @@ func file_openhands_runtime_v1_runtime_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_openhands_runtime_v1_runtime_proto_rawDesc), len(file_openhands_runtime_v1_runtime_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   58,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -73,6 +73,12 @@ const (
 	// RuntimeServiceListEventsProcedure is the fully-qualified name of the RuntimeService's ListEvents
 	// RPC.
 	RuntimeServiceListEventsProcedure = "/openhands.runtime.v1.RuntimeService/ListEvents"
+	// RuntimeServiceWatchEventsProcedure is the fully-qualified name of the RuntimeService's
+	// WatchEvents RPC.
+	RuntimeServiceWatchEventsProcedure = "/openhands.runtime.v1.RuntimeService/WatchEvents"
+	// RuntimeServiceListPortsProcedure is the fully-qualified name of the RuntimeService's ListPorts
+	// RPC.
+	RuntimeServiceListPortsProcedure = "/openhands.runtime.v1.RuntimeService/ListPorts"
 	// ActionServiceRunActionProcedure is the fully-qualified name of the ActionService's RunAction RPC.
 	ActionServiceRunActionProcedure = "/openhands.runtime.v1.ActionService/RunAction"
 	// ActionServiceStartActionProcedure is the fully-qualified name of the ActionService's StartAction
@@ -113,7 +119,7 @@ type RuntimeServiceClient interface {
 	// returned (resumed if paused), without it REASON_ALREADY_EXISTS. Returns at once, or with wait when READY or failed.
 	CreateRuntime(context.Context, *connect.Request[v1.CreateRuntimeRequest]) (*connect.Response[v1.CreateRuntimeResponse], error)
 	GetRuntime(context.Context, *connect.Request[v1.GetRuntimeRequest]) (*connect.Response[v1.GetRuntimeResponse], error)
-	// ListRuntimes returns the caller's runtimes, newest first.
+	// ListRuntimes returns the caller's runtimes, newest first. A page token is good as long as its runtime is kept.
 	ListRuntimes(context.Context, *connect.Request[v1.ListRuntimesRequest]) (*connect.Response[v1.ListRuntimesResponse], error)
 	// WatchRuntime streams the events of one runtime: its current state first, then each change. A reader that is too slow gets
 	// an event that says how many it missed. Ends when the runtime has stopped.
@@ -130,6 +136,12 @@ type RuntimeServiceClient interface {
 	// ListEvents returns what happened to one runtime, or to all of the caller's if runtime_id is empty, oldest first, from the
 	// durable log.
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
+	// WatchEvents streams what ListEvents lists, then goes on with each event as it happens, of one runtime or of all of the
+	// caller's, those that are made later among them, until the caller ends it. A reader that is too slow is given from the log what
+	// it has missed, and loses only what the log no longer keeps.
+	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
+	// ListPorts returns the TCP ports on which something in the runtime listens, sorted, with their URLs.
+	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
 }
 
 // NewRuntimeServiceClient constructs a client for the openhands.runtime.v1.RuntimeService service.
@@ -209,6 +221,18 @@ func NewRuntimeServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(runtimeServiceMethods.ByName("ListEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		watchEvents: connect.NewClient[v1.WatchEventsRequest, v1.WatchEventsResponse](
+			httpClient,
+			baseURL+RuntimeServiceWatchEventsProcedure,
+			connect.WithSchema(runtimeServiceMethods.ByName("WatchEvents")),
+			connect.WithClientOptions(opts...),
+		),
+		listPorts: connect.NewClient[v1.ListPortsRequest, v1.ListPortsResponse](
+			httpClient,
+			baseURL+RuntimeServiceListPortsProcedure,
+			connect.WithSchema(runtimeServiceMethods.ByName("ListPorts")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -225,6 +249,8 @@ type runtimeServiceClient struct {
 	getVSCodeURL  *connect.Client[v1.GetVSCodeURLRequest, v1.GetVSCodeURLResponse]
 	listBackends  *connect.Client[v1.ListBackendsRequest, v1.ListBackendsResponse]
 	listEvents    *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	watchEvents   *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	listPorts     *connect.Client[v1.ListPortsRequest, v1.ListPortsResponse]
 }
 
 // CreateRuntime calls openhands.runtime.v1.RuntimeService.CreateRuntime.
@@ -282,13 +308,23 @@ func (c *runtimeServiceClient) ListEvents(ctx context.Context, req *connect.Requ
 	return c.listEvents.CallUnary(ctx, req)
 }
 
+// WatchEvents calls openhands.runtime.v1.RuntimeService.WatchEvents.
+func (c *runtimeServiceClient) WatchEvents(ctx context.Context, req *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error) {
+	return c.watchEvents.CallServerStream(ctx, req)
+}
+
+// ListPorts calls openhands.runtime.v1.RuntimeService.ListPorts.
+func (c *runtimeServiceClient) ListPorts(ctx context.Context, req *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error) {
+	return c.listPorts.CallUnary(ctx, req)
+}
+
 // RuntimeServiceHandler is an implementation of the openhands.runtime.v1.RuntimeService service.
 type RuntimeServiceHandler interface {
 	// CreateRuntime makes a runtime. One live runtime per principal and sid: with attach_to_existing the one of that sid is
 	// returned (resumed if paused), without it REASON_ALREADY_EXISTS. Returns at once, or with wait when READY or failed.
 	CreateRuntime(context.Context, *connect.Request[v1.CreateRuntimeRequest]) (*connect.Response[v1.CreateRuntimeResponse], error)
 	GetRuntime(context.Context, *connect.Request[v1.GetRuntimeRequest]) (*connect.Response[v1.GetRuntimeResponse], error)
-	// ListRuntimes returns the caller's runtimes, newest first.
+	// ListRuntimes returns the caller's runtimes, newest first. A page token is good as long as its runtime is kept.
 	ListRuntimes(context.Context, *connect.Request[v1.ListRuntimesRequest]) (*connect.Response[v1.ListRuntimesResponse], error)
 	// WatchRuntime streams the events of one runtime: its current state first, then each change. A reader that is too slow gets
 	// an event that says how many it missed. Ends when the runtime has stopped.
@@ -305,6 +341,12 @@ type RuntimeServiceHandler interface {
 	// ListEvents returns what happened to one runtime, or to all of the caller's if runtime_id is empty, oldest first, from the
 	// durable log.
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
+	// WatchEvents streams what ListEvents lists, then goes on with each event as it happens, of one runtime or of all of the
+	// caller's, those that are made later among them, until the caller ends it. A reader that is too slow is given from the log what
+	// it has missed, and loses only what the log no longer keeps.
+	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error
+	// ListPorts returns the TCP ports on which something in the runtime listens, sorted, with their URLs.
+	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
 }
 
 // NewRuntimeServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -380,6 +422,18 @@ func NewRuntimeServiceHandler(svc RuntimeServiceHandler, opts ...connect.Handler
 		connect.WithSchema(runtimeServiceMethods.ByName("ListEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	runtimeServiceWatchEventsHandler := connect.NewServerStreamHandler(
+		RuntimeServiceWatchEventsProcedure,
+		svc.WatchEvents,
+		connect.WithSchema(runtimeServiceMethods.ByName("WatchEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	runtimeServiceListPortsHandler := connect.NewUnaryHandler(
+		RuntimeServiceListPortsProcedure,
+		svc.ListPorts,
+		connect.WithSchema(runtimeServiceMethods.ByName("ListPorts")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/openhands.runtime.v1.RuntimeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RuntimeServiceCreateRuntimeProcedure:
@@ -404,6 +458,10 @@ func NewRuntimeServiceHandler(svc RuntimeServiceHandler, opts ...connect.Handler
 			runtimeServiceListBackendsHandler.ServeHTTP(w, r)
 		case RuntimeServiceListEventsProcedure:
 			runtimeServiceListEventsHandler.ServeHTTP(w, r)
+		case RuntimeServiceWatchEventsProcedure:
+			runtimeServiceWatchEventsHandler.ServeHTTP(w, r)
+		case RuntimeServiceListPortsProcedure:
+			runtimeServiceListPortsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -455,6 +513,14 @@ func (UnimplementedRuntimeServiceHandler) ListBackends(context.Context, *connect
 
 func (UnimplementedRuntimeServiceHandler) ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("openhands.runtime.v1.RuntimeService.ListEvents is not implemented"))
+}
+
+func (UnimplementedRuntimeServiceHandler) WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("openhands.runtime.v1.RuntimeService.WatchEvents is not implemented"))
+}
+
+func (UnimplementedRuntimeServiceHandler) ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("openhands.runtime.v1.RuntimeService.ListPorts is not implemented"))
 }
 
 // ActionServiceClient is a client for the openhands.runtime.v1.ActionService service.
