@@ -34,8 +34,6 @@ const (
 	brokenKill = 5 * time.Second
 	// rewatch is the pause before a cut watch is opened again.
 	rewatch = 200 * time.Millisecond
-	// followPause is the pause between two looks at the event log, which has no stream.
-	followPause = time.Second
 )
 
 // sandboxFlags say what a new sandbox shall be.

@@ -27,48 +27,60 @@ func (a *app) eventsCommand() *cobra.Command {
 			if _, err := a.dial(); err != nil {
 				return err
 			}
-			req := &runtimev1.ListEventsRequest{AfterSequence: after, Limit: limit}
+			id := ""
 			if runtime != "" {
 				rt, err := a.get(c.Context(), runtime)
 				if err != nil {
 					return err
 				}
-				req.RuntimeId = rt.GetId()
+				id = rt.GetId()
 			}
-			return a.events(c.Context(), req, follow)
+			if follow {
+				return a.followEvents(c.Context(), &runtimev1.WatchEventsRequest{RuntimeId: id, AfterSequence: after})
+			}
+			return a.events(c.Context(), &runtimev1.ListEventsRequest{RuntimeId: id, AfterSequence: after, Limit: limit})
 		},
 	}
 	c.Flags().StringVarP(&runtime, "runtime", "r", "", "only those of one runtime: its id or session id")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
 	c.Flags().Uint64Var(&after, "after", 0, "only those after this sequence number")
-	c.Flags().Uint32Var(&limit, "limit", 0, "how many at once (default: the daemon's)")
+	c.Flags().Uint32Var(&limit, "limit", 0, "how many at most, without --follow (default: the daemon's)")
 	return c
 }
 
-// events prints a page, and with follow all that come. The log has no stream over all runtimes: following looks again.
-func (a *app) events(ctx context.Context, req *runtimev1.ListEventsRequest, follow bool) error {
-	p := a.printer()
-	for {
-		resp, err := a.d.Runtimes.ListEvents(ctx, connect.NewRequest(req))
-		if err != nil {
-			return a.d.Explain("list events", err)
-		}
-		for _, ev := range resp.Msg.GetEvents() {
-			req.AfterSequence = max(req.GetAfterSequence(), ev.GetSequence())
-			if err := p.Line(ev, func() error { return p.Text("%6d %s", ev.GetSequence(), eventText(ev)) }); err != nil {
-				return err
-			}
-		}
-		if !follow {
-			return nil
-		}
-		if len(resp.Msg.GetEvents()) > 0 {
-			continue
-		}
-		if err := pause(ctx, followPause); err != nil {
+// events prints a page.
+func (a *app) events(ctx context.Context, req *runtimev1.ListEventsRequest) error {
+	resp, err := a.d.Runtimes.ListEvents(ctx, connect.NewRequest(req))
+	if err != nil {
+		return a.d.Explain("list events", err)
+	}
+	for _, ev := range resp.Msg.GetEvents() {
+		if err := a.event(ev); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// followEvents prints what there is, and what comes.
+func (a *app) followEvents(ctx context.Context, req *runtimev1.WatchEventsRequest) error {
+	const op = "watch events"
+	stream, err := a.d.Runtimes.WatchEvents(ctx, connect.NewRequest(req))
+	if err != nil {
+		return a.d.Explain(op, err)
+	}
+	defer func() { _ = stream.Close() }() // what it would report, Err has reported
+	for stream.Receive() {
+		if err := a.event(stream.Msg().GetEvent()); err != nil {
+			return err
+		}
+	}
+	return a.d.Explain(op, stream.Err())
+}
+
+func (a *app) event(ev *runtimev1.RuntimeEvent) error {
+	p := a.printer()
+	return p.Line(ev, func() error { return p.Text("%6d %s", ev.GetSequence(), eventText(ev)) })
 }
 
 func watchText(m *runtimev1.WatchRuntimeResponse) string {

@@ -192,7 +192,7 @@ func envelope(kind string, payload any, timeout time.Duration, id string) (*agen
 func (a *app) startOnly(ctx context.Context, rt *runtimev1.Runtime, act *agentv1.Action) (int, error) {
 	resp, err := a.d.Actions.StartAction(ctx, connect.NewRequest(&runtimev1.StartActionRequest{RuntimeId: rt.GetId(), Action: act}))
 	if err != nil {
-		return 0, a.d.Explain("start action "+act.GetId(), err)
+		return 0, conflictHint(a.d.Explain("start action "+act.GetId(), err), act.GetId())
 	}
 	p := a.printer()
 	return 0, p.Message(resp.Msg.GetAction(), func() error { return p.Text("%s", act.GetId()) })

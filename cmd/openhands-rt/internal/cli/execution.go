@@ -264,7 +264,7 @@ func (x *execution) left(err error) (int, error) {
 	case errors.As(err, &signalled{}):
 		return 0, err
 	case !daemon.Transient(err):
-		return 0, x.d.Explain("run action "+x.actionID, err)
+		return 0, conflictHint(x.d.Explain("run action "+x.actionID, err), x.actionID)
 	}
 	gone := rterr.From(x.d.Explain("follow action "+x.actionID, err))
 	if x.recorded {
@@ -273,6 +273,17 @@ func (x *execution) left(err error) (int, error) {
 		gone = gone.WithRan(rterr.RanUnknown).WithRemedy("`openhands-rt actions show " + x.actionID + "` tells whether it began; if so: " + attach)
 	}
 	return 0, &lostError{gone}
+}
+
+// conflictHint says how to get at an action that was started in another way: with other arguments, or with --detach, which takes
+// no input where a later command would.
+func conflictHint(err error, id string) error {
+	if !rterr.Is(err, rterr.ActionConflict) {
+		return err
+	}
+	e := *rterr.From(err)
+	return e.WithRemedy("go on with the action of that id: `openhands-rt actions attach " + id + "` (one that was started with --detach " +
+		"takes no input, so it is another action than the same command without it); or use another --id")
 }
 
 // lostError says that the daemon was not to be reached any more: what the action needs must stay.

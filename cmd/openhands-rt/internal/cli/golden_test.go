@@ -26,7 +26,17 @@ func TestGolden(t *testing.T) {
 		"runtimes-ls": "runtimes ls", "runtimes-ls-json": "runtimes ls -o json", "runtimes-show": "runtimes show demo",
 		"runtimes-watch": "runtimes watch r-1", "runtimes-watch-json": "runtimes watch r-1 -o json",
 		"actions-ls": "actions ls", "actions-show": "actions show a-1", "backends-ls": "backends ls", "plugins-ls": "plugins ls",
-		"events": "events", "events-json": "events -o json", "url": "url 80 -r demo", "states": "states",
+		"events": "events", "events-follow": "events --follow --after 2", "ports-ls": "ports ls -r demo", "ports-ls-json": "ports ls -r demo -o json",
+		"workspace-help": "workspace --help", "workspace-clone-help": "workspace clone --help", "workspace-clone": "workspace clone https://h/tool -r demo",
+		"workspace-clone-json": "workspace clone https://h/tool -r demo -o json", "workspace-init": "workspace init -r demo",
+		"workspace-setup": "workspace setup -r demo", "workspace-setup-bad": "workspace setup -C bad -r demo",
+		"workspace-setup-none": "workspace setup -C none -r demo", "workspace-setup-slow": "workspace setup -C slow -r demo",
+		"workspace-hooks": "workspace hooks -r demo", "workspace-changes": "workspace changes -r demo",
+		"workspace-changes-json": "workspace changes -r demo -o json", "workspace-diff": "workspace diff f -r demo",
+		"workspace-branch": "workspace branch -r demo", "workspace-env": "workspace env A=b -r demo", "workspace-env-unset": "workspace env NOPE -r demo",
+		"workspace-no-runtime": "workspace init", "error-clone": "workspace clone https://git.example.com/secret -r demo",
+		"error-conflict": "exec -r demo --id a-1 -- true", "error-conflict-detach": "exec -r demo --id a-1 --detach -- true",
+		"events-json": "events -o json", "url": "url 80 -r demo", "states": "states",
 		"error-quota": "runtimes start --backend full", "error-quota-json": "runtimes start --backend full -o json",
 		"error-sid": "runtimes start --sid demo", "error-program": "exec -r demo --id a-2 -- no-such-program",
 		"error-runtime": "runtimes show nobody", "error-action": "actions show nothing", "error-command": "runtime lss",
@@ -117,25 +127,6 @@ func TestConfigCommands(t *testing.T) {
 	if r := run(t, nil, "config", "schema"); r.code != 0 || !strings.HasPrefix(r.out, "{") {
 		t.Errorf("%+v", r)
 	}
-}
-
-func TestListeningReadsTheKernelsTable(t *testing.T) {
-	table := "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0\n   1: 00000000:0016 00000000:0000 0A\n" +
-		"   2: 0100007F:1F91 0100007F:1F90 01\n   3: 00000000000000000000000000000000:1F90 0:0 0A\n bad\n"
-	if got := listening([]byte(table)); len(got) != 2 || got[0] != 22 || got[1] != 8080 {
-		t.Errorf("%v", got)
-	}
-}
-
-func FuzzListening(f *testing.F) {
-	f.Add([]byte("   0: 0100007F:1F90 00000000:0000 0A 0\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, p := range listening(b) {
-			if p == 0 {
-				t.Error("port 0")
-			}
-		}
-	})
 }
 
 func FuzzParseBytes(f *testing.F) {

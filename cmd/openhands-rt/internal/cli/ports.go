@@ -1,20 +1,13 @@
 package cli
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"slices"
 	"strconv"
-	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
-	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
-	"github.com/openhands-rt/openhands-rt/sdk/action"
-	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
 // getOrDefault finds the runtime that is named, or that of the environment.
@@ -47,37 +40,18 @@ func (a *app) portsCommand() *cobra.Command {
 
 // openPort is one line of `ports ls`.
 type openPort struct {
-	Port uint16 `json:"port"`
+	Port uint32 `json:"port"`
 	URL  string `json:"url"`
 }
 
-// listPorts reads the kernel's list inside the runtime: runtime/v1 has no call for it.
 func (a *app) listPorts(ctx context.Context, rt *runtimev1.Runtime) error {
-	op := "list ports of runtime " + rt.GetId()
-	act, err := action.New(action.KindProcess, &action.Process{Argv: []string{"cat", "/proc/net/tcp", "/proc/net/tcp6"}}, interruptWithin)
+	resp, err := a.d.Runtimes.ListPorts(ctx, connect.NewRequest(&runtimev1.ListPortsRequest{RuntimeId: rt.GetId()}))
 	if err != nil {
-		return err
+		return a.d.Explain("list ports of runtime "+rt.GetId(), err)
 	}
-	resp, err := a.d.Actions.RunAction(ctx, connect.NewRequest(&runtimev1.RunActionRequest{RuntimeId: rt.GetId(), Action: act}))
-	if err != nil {
-		return a.d.Explain(op, err)
-	}
-	var table []byte
-	for _, out := range resp.Msg.GetOutput() {
-		if out.GetChannel() == agentv1.Channel_CHANNEL_STDOUT {
-			table = append(out.GetHead(), out.GetTail()...)
-		}
-	}
-	if len(table) == 0 {
-		return rterr.New(rterr.Unsupported, op, "the sandbox does not show its sockets")
-	}
-	list := make([]openPort, 0)
-	for _, port := range listening(table) {
-		end, err := a.d.Runtimes.GetEndpoint(ctx, connect.NewRequest(&runtimev1.GetEndpointRequest{RuntimeId: rt.GetId(), Port: uint32(port)}))
-		if err != nil {
-			return a.d.Explain(op, err)
-		}
-		list = append(list, openPort{port, end.Msg.GetUrl()})
+	list := make([]openPort, 0, len(resp.Msg.GetPorts()))
+	for _, o := range resp.Msg.GetPorts() {
+		list = append(list, openPort{o.GetPort(), o.GetUrl()})
 	}
 	p := a.printer()
 	return p.Value(map[string]any{"ports": list}, func() error {
@@ -87,25 +61,4 @@ func (a *app) listPorts(ctx context.Context, rt *runtimev1.Runtime) error {
 		}
 		return p.Table([]string{"PORT", "URL"}, rows)
 	})
-}
-
-// stateListen is the kernel's number of the state in /proc/net/tcp.
-const stateListen = "0A"
-
-// listening returns the ports in state LISTEN of a /proc/net/tcp table, sorted, each once. Lines that are none are skipped.
-func listening(table []byte) []uint16 {
-	var ports []uint16
-	lines := bufio.NewScanner(bytes.NewReader(table))
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 4 || fields[3] != stateListen {
-			continue
-		}
-		_, hex, _ := strings.Cut(fields[1], ":")
-		if port, err := strconv.ParseUint(hex, 16, 16); err == nil && port != 0 {
-			ports = append(ports, uint16(port))
-		}
-	}
-	slices.Sort(ports)
-	return slices.Compact(ports)
 }

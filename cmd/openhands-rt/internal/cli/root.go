@@ -51,7 +51,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: groupWork, Title: "Work in sandboxes:"}, &cobra.Group{ID: groupSee, Title: "See and manage:"},
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"})
 	for group, commands := range map[string][]*cobra.Command{
-		groupWork:   {a.execCommand(), a.runCommand(), a.shellCommand(), a.cpCommand()},
+		groupWork:   {a.execCommand(), a.runCommand(), a.shellCommand(), a.cpCommand(), a.workspaceCommand()},
 		groupSee:    {a.runtimesCommand(), a.actionsCommand(), a.portsCommand(), a.urlCommand(), a.backendsCommand(), a.eventsCommand()},
 		groupDaemon: a.daemonCommands(),
 	} {

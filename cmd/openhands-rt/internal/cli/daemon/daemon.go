@@ -31,9 +31,10 @@ const base = "http://daemon.invalid"
 
 // Daemon is a daemon's API. Methods of the clients return Connect errors: pass them through Explain. Safe for concurrent use.
 type Daemon struct {
-	Runtimes runtimev1connect.RuntimeServiceClient
-	Actions  runtimev1connect.ActionServiceClient
-	Files    runtimev1connect.FileServiceClient
+	Runtimes   runtimev1connect.RuntimeServiceClient
+	Actions    runtimev1connect.ActionServiceClient
+	Files      runtimev1connect.FileServiceClient
+	Workspaces runtimev1connect.WorkspaceServiceClient
 
 	http *http.Client
 	to   *redirector
@@ -60,6 +61,7 @@ func Open(w Where) (*Daemon, error) {
 	d.Runtimes = runtimev1connect.NewRuntimeServiceClient(d.http, base, opts...)
 	d.Actions = runtimev1connect.NewActionServiceClient(d.http, base, opts...)
 	d.Files = runtimev1connect.NewFileServiceClient(d.http, base, opts...)
+	d.Workspaces = runtimev1connect.NewWorkspaceServiceClient(d.http, base, opts...)
 	return d, nil
 }
 

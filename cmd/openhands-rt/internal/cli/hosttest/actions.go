@@ -31,11 +31,11 @@ import (
 
 // act is an action: a process and all that it has written.
 type act struct {
-	id, runtime, kind, summary string
-	cmd                        *exec.Cmd
-	terminal                   *os.File
-	sizing                     sync.Mutex // of the terminal
-	done                       chan struct{}
+	id, runtime, kind, summary, digest string
+	cmd                                *exec.Cmd
+	terminal                           *os.File
+	sizing                             sync.Mutex // of the terminal
+	done                               chan struct{}
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
@@ -110,13 +110,16 @@ func (s actions) begin(runtimeID string, req *agentv1.Action) (*act, error) {
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
 	if a := s.h.actions[req.GetId()]; a != nil {
+		if a.digest != req.GetDigest() {
+			return nil, rthttp.ToConnect(rterr.New(rterr.ActionConflict, "", "the id belongs to another action").WithRan(rterr.RanNo))
+		}
 		return a, nil
 	}
 	p, err := process(req)
 	if err != nil {
 		return nil, rthttp.ToConnect(err)
 	}
-	a := &act{id: req.GetId(), runtime: runtimeID, kind: req.GetKind(), summary: p.Argv[0], done: make(chan struct{}),
+	a := &act{id: req.GetId(), runtime: runtimeID, kind: req.GetKind(), summary: p.Argv[0], digest: req.GetDigest(), done: make(chan struct{}),
 		changed: make(chan struct{}), out: map[agentv1.Channel][]byte{}}
 	s.h.actions[a.id] = a
 	s.h.started++

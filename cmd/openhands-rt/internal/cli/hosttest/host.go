@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1/runtimev1connect"
@@ -45,6 +46,7 @@ type Host struct {
 	actions  map[string]*act
 	added    chan struct{} // closed and replaced when a runtime is made
 	started  int
+	asked    proto.Message
 	stopped  []string
 	cutWrite func() int64
 	cutRead  func() int64
@@ -114,6 +116,8 @@ func (h *Host) handler() http.Handler {
 	path, handler = runtimev1connect.NewActionServiceHandler(actions{h: h})
 	mux.Handle(path, handler)
 	path, handler = runtimev1connect.NewFileServiceHandler(fileRPC{h: h})
+	mux.Handle(path, handler)
+	path, handler = runtimev1connect.NewWorkspaceServiceHandler(workspaces{h: h})
 	mux.Handle(path, handler)
 	mux.HandleFunc("/v1/runtimes/{id}/files", h.serveFiles)
 	errors := connect.NewErrorWriter()

@@ -212,6 +212,27 @@ func (s runtimes) ListEvents(_ context.Context, req *connect.Request[runtimev1.L
 	return connect.NewResponse(resp), nil
 }
 
+// WatchEvents ends after the last event.
+func (s runtimes) WatchEvents(ctx context.Context, req *connect.Request[runtimev1.WatchEventsRequest], stream *connect.ServerStream[runtimev1.WatchEventsResponse]) error {
+	list, err := s.ListEvents(ctx, connect.NewRequest(&runtimev1.ListEventsRequest{AfterSequence: req.Msg.GetAfterSequence()}))
+	if err != nil {
+		return err
+	}
+	for _, ev := range list.Msg.GetEvents() {
+		if err := stream.Send(&runtimev1.WatchEventsResponse{Event: ev}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s runtimes) ListPorts(_ context.Context, req *connect.Request[runtimev1.ListPortsRequest]) (*connect.Response[runtimev1.ListPortsResponse], error) {
+	base := "http://sandbox.test/" + req.Msg.GetRuntimeId() + "/ports/"
+	return connect.NewResponse(&runtimev1.ListPortsResponse{Ports: []*runtimev1.OpenPort{
+		{Port: 22, Url: base + "22"}, {Port: 8080, Url: base + "8080"},
+	}}), nil
+}
+
 func (h *Host) serveFiles(w http.ResponseWriter, r *http.Request) {
 	b, err := h.find(r.PathValue("id"), "")
 	if err != nil {
