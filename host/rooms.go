@@ -113,7 +113,7 @@ func (h *host) runtimeOptions(last uint64, files answer.Sessions) runtime.Option
 	waits.Close, waits.Call = cfg.Timeouts.Close.Std(), cfg.Timeouts.Call.Std()
 	waits.Connect = func(backend string) time.Duration { return h.config().Backends[backend].ConnectTimeout.Std() }
 	waits.Pause, waits.Status = cfg.Timeouts.Pause.Std(), cfg.Timeouts.StatusLimit
-	sandboxURL := urlOf(h.sandbox)
+	sandboxURL := h.sandboxURL()
 	return runtime.Options{
 		Registry: newRegistry(h.store), Journal: &journal{actions: h.store.Actions, log: h.log.Named("journal")},
 		Events: h.events, LastSequence: last, Backends: h.backends, Recover: h.recoverer(), Dial: dialAgent,
@@ -130,6 +130,9 @@ func (h *host) runtimeOptions(last uint64, files answer.Sessions) runtime.Option
 		SandboxURL: func(id string) string { return sandboxURL + "/" + id },
 	}
 }
+
+// sandboxURL is where clients find the runtimes.
+func (h *host) sandboxURL() string { return cmp.Or(h.config().SandboxURL, urlOf(h.sandbox)) }
 
 // relayBytes is how much output is held for a client that does not read.
 const relayBytes = 1 << 20
@@ -196,7 +199,7 @@ func (h *host) openDoors(context.Context) (Endpoint, <-chan error, error) {
 		h.servers = append(h.servers, door.server)
 		go func() { failed <- door.on(door.server) }()
 	}
-	return Endpoint{URL: urlOf(h.api), SandboxURL: urlOf(h.sandbox), KeyFile: h.config().KeyFile}, failed, nil
+	return Endpoint{URL: urlOf(h.api), SandboxURL: h.sandboxURL(), KeyFile: h.config().KeyFile}, failed, nil
 }
 
 // readyz answers 200 when requests are taken and the store answers.

@@ -52,6 +52,10 @@ func isHostPort(addr string, zero bool) bool {
 var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9._\[\]:-]+$`)
 
 func (c *Config) checkWeb(f *findings) {
+	if u, err := url.Parse(c.SandboxURL); c.SandboxURL != "" &&
+		(err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.User != nil || u.Path != "") {
+		f.add("sandbox_url", `give scheme and host alone, as "https://sandboxes.example.org"`, "%q is no such URL", c.SandboxURL)
+	}
 	for _, host := range c.AllowedHosts {
 		if !hostName.MatchString(host) {
 			f.add("allowed_hosts", `give names, as "rt.example.org" or "*.example.org"`, "%q is no host name", host)

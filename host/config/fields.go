@@ -10,6 +10,8 @@ type Config struct {
 	Listen string `json:"listen"`
 	// Address under which sandboxes' own servers are reached, HOST:PORT. Never the origin of the API.
 	SandboxListen string `json:"sandbox_listen"`
+	// URL at which clients reach sandbox_listen, without a slash at its end: of a proxy with TLS, or of this machine for other machines and containers. Empty: http:// and the address.
+	SandboxURL string `json:"sandbox_url"`
 	// Backend of runtimes that name none. Empty: the only one there is, or the one called local.
 	DefaultBackend string `json:"default_backend"`
 	// Backends, tried in this order, that take new runtimes when the default one has nothing left to give. Empty: none does.

@@ -154,6 +154,7 @@ func TestEveryMistakeIsToldWithKeySourceAndRemedy(t *testing.T) {
 		"value for map":       {yaml: "backends: [a]", want: []string{"backends|must be a map, not a list|below it"}},
 		"map for list":        {yaml: "allowed_hosts: {a: b}", want: []string{"allowed_hosts|must be a list, not a group of keys|as a list"}},
 		"list of numbers":     {yaml: "allowed_hosts: [5]", want: []string{"allowed_hosts[0]|must be text, not a number (set in FILE:1)|quotes"}},
+		"sandbox url":         {yaml: "sandbox_url: sandboxes.example.org/", want: []string{"sandbox_url|is no such URL|scheme and host alone"}},
 		"same listener":       {yaml: "sandbox_listen: 127.0.0.1:7799", want: []string{"sandbox_listen|same as listen|another port"}},
 		"no such default":     {yaml: "default_backend: far", want: []string{`default_backend|"far" is not among the backends|name one of local`}},
 		"no such fallback":    {yaml: "fallback_backends: [far]", want: []string{`fallback_backends|"far" is not among the backends|name some of local`}},

@@ -143,6 +143,9 @@ func (b *bench) daemon() error {
 	if err := b.measure(hostRun, b.rounds, echo); err != nil {
 		return err
 	}
+	if err := d.v0(r); err != nil {
+		return err
+	}
 	process := func() error { return d.run(id, action.KindProcess, action.Process{Argv: []string{"/bin/true"}}) }
 	if err := b.measure(hostProcess, b.rounds/2, process); err != nil {
 		return err

@@ -30,6 +30,7 @@ func (b *bench) print(w io.Writer) error {
 		{agentSocketRun, "gRPC + PTY", b.at[rawGRPC].at(0.5) + b.at[rawPTY].at(0.5)},
 		{pluginRun, "gRPC + gRPC + PTY", 2*b.at[rawGRPC].at(0.5) + b.at[rawPTY].at(0.5)},
 		{hostRun, "HTTP + gRPC + PTY", floor},
+		{hostV0, hostRun, b.at[hostRun].at(0.5)},
 		{"agent process, in process", "fork and exec", b.at[rawExec].at(0.5)},
 		{hostProcess, "HTTP + gRPC + fork and exec", b.at[rawHTTP].at(0.5) + b.at[rawGRPC].at(0.5) + b.at[rawExec].at(0.5)},
 		{hostCreate, "HTTP + gRPC + PTY", floor},
@@ -67,6 +68,7 @@ func (b *bench) targets(floor time.Duration) []target {
 	list := []target{
 		{"agent run / PTY round trip, p50", ratio(b.at["agent run, in process"].at(0.5), b.at[rawPTY].at(0.5)), 2},
 		{"runtime/v1 run / (HTTP + gRPC + PTY), p50", ratio(host.at(0.5), floor), 1.5},
+		{"OpenHands' run / runtime/v1 run, p50", ratio(b.at[hostV0].at(0.5), host.at(0.5)), 1.3},
 		{"runtime/v1 run, p99 / p50", ratio(host.at(0.99), host.at(0.5)), 3},
 	}
 	for _, f := range b.throughput[min(1, len(b.throughput)):] {
