@@ -115,10 +115,16 @@ func UnknownKind(kind string, known []string) error {
 
 // decode reads payload into v. Unknown fields are errors unless lenient.
 func decode(payload []byte, v any, lenient bool) error {
+	return decodeWith(payload, v, func(d *json.Decoder) {
+		if !lenient {
+			d.DisallowUnknownFields()
+		}
+	})
+}
+
+func decodeWith(payload []byte, v any, set func(*json.Decoder)) error {
 	d := json.NewDecoder(bytes.NewReader(payload))
-	if !lenient {
-		d.DisallowUnknownFields()
-	}
+	set(d)
 	if err := d.Decode(v); err != nil {
 		return rterr.Invalid("", "action.payload", "%v", err)
 	}
@@ -127,3 +133,14 @@ func decode(payload []byte, v any, lenient bool) error {
 	}
 	return nil
 }
+
+// invalidField refuses a field of a payload; empty is the payload itself.
+func invalidField(field, detail string, args ...any) error {
+	if field != "" {
+		field = "." + field
+	}
+	return rterr.Invalid("", "action.payload"+field, detail, args...)
+}
+
+// missing is the refusal of a payload without a field.
+func missing(field string) error { return invalidField(field, "is required") }

@@ -1,7 +1,5 @@
 package action
 
-import "github.com/openhands-rt/openhands-rt/sdk/rterr"
-
 // Browse is the payload of a browse action (openhands-v0 2.2). Unknown fields are ignored.
 type Browse struct {
 	URL string `json:"url"`
@@ -46,9 +44,4 @@ func DecodeBrowseInteractive(payload []byte) (*BrowseInteractive, error) {
 	}
 	wire.BrowseInteractive.BrowserActions = *wire.BrowserActions
 	return &wire.BrowseInteractive, nil
-}
-
-// missing is the refusal of a payload without a field.
-func missing(field string) error {
-	return rterr.Invalid("", "action.payload."+field, "is required")
 }

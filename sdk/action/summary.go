@@ -10,8 +10,8 @@ import (
 // maxSummary is the length of a summary, in bytes.
 const maxSummary = 200
 
-// Summary is the first line of what an action does, for lists: the command of a run, the program and arguments of a process,
-// else the kind. At most 200 bytes, always valid UTF-8.
+// Summary is the first line of what an action does, for lists: the command of a run, the program and arguments of a process, the path
+// of a read, write or edit, else the kind. At most 200 bytes, always valid UTF-8.
 func Summary(a *agentv1.Action) string {
 	text := a.GetKind()
 	switch a.GetKind() {
@@ -22,6 +22,11 @@ func Summary(a *agentv1.Action) string {
 	case KindProcess:
 		if p, err := DecodeProcess(a.GetPayload()); err == nil {
 			text = strings.Join(p.Argv, " ")
+		}
+	case KindRead, KindWrite, KindEdit:
+		var p struct{ Path, Command string }
+		if err := decode(a.GetPayload(), &p, true); err == nil {
+			text = strings.TrimSpace(text+" "+p.Command) + " " + p.Path
 		}
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")

@@ -13,6 +13,9 @@ func TestSummary(t *testing.T) {
 		{KindRun, `{"command":"ls -l\nrm x"}`, "ls -l"},
 		{KindRun, `{`, "run"},
 		{KindProcess, `{"argv":["sh","-c","exit 3"]}`, "sh -c exit 3"},
+		{KindEdit, `{"path":"/a\nb","command":"view"}`, "edit view /a"},
+		{KindRead, `{"path":"/a"}`, "read /a"},
+		{KindWrite, `[]`, "write"},
 		{"browse", `{"url":"x"}`, "browse"},
 	} {
 		if got := Summary(&agentv1.Action{Kind: c.kind, Payload: []byte(c.payload)}); got != c.want {

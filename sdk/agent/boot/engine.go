@@ -16,12 +16,12 @@ const engineDir = "engine"
 
 // newEngine makes the engine that every agent has outside of tests.
 func newEngine(cfg Config, tree sandbox.Tree, log hclog.Logger) (server.Engine, error) {
-	quiet, err := cfg.noChangeTimeout()
+	all, err := kinds(cfg, log)
 	if err != nil {
-		return nil, err // Validate has refused it.
+		return nil, err
 	}
 	return engine.New(engine.Config{
 		StateDir: filepath.Join(cfg.StateDir, engineDir), Workspace: cfg.Workspace, Env: cfg.environ(), Tree: tree,
-		RecordTTL: time.Duration(cfg.RecordTTL), Kinds: kinds(), NoChangeTimeout: quiet, Logger: log,
+		RecordTTL: time.Duration(cfg.RecordTTL), Kinds: all, Logger: log,
 	})
 }
