@@ -10,7 +10,7 @@ type Config struct {
 	Listen string `json:"listen"`
 	// Address under which sandboxes' own servers are reached, HOST:PORT. Never the origin of the API.
 	SandboxListen string `json:"sandbox_listen"`
-	// URL at which clients reach sandbox_listen, without a slash at its end: of a proxy with TLS, or of this machine for other machines and containers. Empty: http:// and the address.
+	// URL at which clients reach sandbox_listen, without a final slash: a proxy's, or this machine's as others see it. Empty: http:// and the address.
 	SandboxURL string `json:"sandbox_url"`
 	// Backend of runtimes that name none. Empty: the only one there is, or the one called local.
 	DefaultBackend string `json:"default_backend"`
