@@ -109,8 +109,12 @@ func Normalize(a *agentv1.Action) error {
 
 // UnknownKind is the refusal of a kind by name.
 func UnknownKind(kind string, known []string) error {
-	return rterr.New(rterr.UnknownKind, "", "unknown kind of action %q", kind).
+	err := rterr.New(rterr.UnknownKind, "", "unknown kind of action %q", kind).
 		WithField("action.kind").WithRan(rterr.RanNo).With("known", strings.Join(known, ", "))
+	if kind == KindRunIPython {
+		return err.WithRemedy("start the runtime with the feature jupyter")
+	}
+	return err
 }
 
 // decode reads payload into v. Unknown fields are errors unless lenient.

@@ -10,14 +10,18 @@ import (
 // maxSummary is the length of a summary, in bytes.
 const maxSummary = 200
 
-// Summary is the first line of what an action does, for lists: the command of a run, the program and arguments of a process, the path
-// of a read, write or edit, else the kind. At most 200 bytes, always valid UTF-8.
+// Summary is the first line of what an action does, for lists: the command of a run, the code of a cell, the program and arguments
+// of a process, the path of a read, write or edit, else the kind. At most 200 bytes, always valid UTF-8.
 func Summary(a *agentv1.Action) string {
 	text := a.GetKind()
 	switch a.GetKind() {
 	case KindRun:
 		if r, err := DecodeRun(a.GetPayload()); err == nil {
 			text = r.Command
+		}
+	case KindRunIPython:
+		if r, err := DecodeRunIPython(a.GetPayload()); err == nil {
+			text = r.Code
 		}
 	case KindProcess:
 		if p, err := DecodeProcess(a.GetPayload()); err == nil {

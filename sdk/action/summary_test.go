@@ -16,6 +16,7 @@ func TestSummary(t *testing.T) {
 		{KindEdit, `{"path":"/a\nb","command":"view"}`, "edit view /a"},
 		{KindRead, `{"path":"/a"}`, "read /a"},
 		{KindWrite, `[]`, "write"},
+		{KindRunIPython, `{"code":"\nimport os\nos.getcwd()"}`, "import os"},
 		{"browse", `{"url":"x"}`, "browse"},
 	} {
 		if got := Summary(&agentv1.Action{Kind: c.kind, Payload: []byte(c.payload)}); got != c.want {

@@ -20,6 +20,8 @@ type Cell struct {
 	// Dir is where the code shall run: the kernel goes there if this is not what the last cell had. The code may go elsewhere, and
 	// stays there until Dir changes. Empty: where it is.
 	Dir string
+	// Kill kills the kernel once it is closed, if the cell has not ended by then. nil: never.
+	Kill <-chan struct{}
 }
 
 // End is how a cell has ended.
@@ -48,12 +50,10 @@ type Result struct {
 	// Images are data URLs of PNGs; nil if there are none. 4 MiB of them are kept.
 	Images []string
 	End    End
-	// Python is the path of the interpreter; empty for NotBegun.
-	Python string
 	// Lost: an earlier kernel is gone, and the state of the cells that ran in it.
 	Lost bool
-	// Death says how the kernel has ended, for Died.
-	Death error
+	// Death says how the kernel has ended, for Died: "signal: killed", "exit status 1".
+	Death string
 }
 
 // Execute runs a cell and blocks until it has ended, or ctx has and the cell was interrupted (Left: a few seconds later at most). Its
@@ -94,7 +94,7 @@ func (k *Kernel) tell(in *instance, res Result) Result {
 	if res.End == NotBegun {
 		return res
 	}
-	res.Python, res.Lost = in.python, k.last != nil && k.last != in
+	res.Lost = k.last != nil && k.last != in
 	k.last = in
 	if res.End == Died {
 		k.last = nil
@@ -167,19 +167,19 @@ func (k *Kernel) run(ctx context.Context, in *instance, cell Cell, out io.Writer
 			to.write(err.Error() + "\n")
 		}
 	}
-	if ctx.Err() != nil {
+	if over(ctx) {
 		return Result{End: NotBegun}, nil
 	}
 	r, err := in.execute(cell.Code, false, to)
 	if err != nil {
 		return Result{}, err
 	}
-	k.now(r)
-	defer k.now(nil)
-	end := k.await(ctx, in, r)
+	end := k.await(ctx, in, r, cell.Kill)
 	r.detach() // Nothing is written any more, so that what is there can be read.
 	return to.finish(Result{End: end}, in), nil
 }
+
+func over(ctx context.Context) bool { return ctx.Err() != nil }
 
 // finish puts what was displayed into a result.
 func (c *collector) finish(res Result, in *instance) Result {
@@ -187,39 +187,33 @@ func (c *collector) finish(res Result, in *instance) Result {
 	if res.End != Died {
 		return res
 	}
-	res.Death = in.death()
+	res.Death = in.child.state()
 	if res.Text == noOutput {
 		res.Text = ""
 	}
 	return res
 }
 
-func (k *Kernel) now(r *request) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.running = r
-}
-
 // await waits for the end of the cell.
-func (k *Kernel) await(ctx context.Context, in *instance, r *request) End {
-	select {
-	case <-r.done:
-		return Completed
-	case <-in.drained:
-		return Died
-	case <-ctx.Done():
-	}
-	k.interrupt(in, r)
-	patience := time.NewTimer(waitInterrupted)
-	defer patience.Stop()
-	select {
-	case <-r.done:
-		return Stopped
-	case <-in.drained:
-		return Died
-	case <-patience.C:
-		in.left = r
-		return Left
+func (k *Kernel) await(ctx context.Context, in *instance, r *request, kill <-chan struct{}) End {
+	end, stop := Completed, ctx.Done()
+	var patience <-chan time.Time
+	for {
+		select {
+		case <-r.done:
+			return end
+		case <-in.drained:
+			return Died
+		case <-kill:
+			in.child.killAll(k.cfg)
+			kill, patience = nil, nil // It dies now.
+		case <-stop:
+			k.interrupt(in, r)
+			end, stop, patience = Stopped, nil, time.After(waitInterrupted)
+		case <-patience:
+			in.left = r
+			return Left
+		}
 	}
 }
 
@@ -234,30 +228,6 @@ func (k *Kernel) interrupt(in *instance, r *request) {
 	if err := in.interrupt(); err != nil {
 		k.cfg.Logger.Debug("cannot interrupt the cell", "error", err) // The kernel is dead, or soon is.
 	}
-}
-
-// Interrupt sends a KeyboardInterrupt to the cell that runs, and does nothing if none does.
-func (k *Kernel) Interrupt() {
-	in, r := k.current()
-	if r != nil {
-		k.interrupt(in, r)
-	}
-}
-
-// Kill kills the kernel under the cell that runs, and does nothing if none does. It does not wait.
-func (k *Kernel) Kill() {
-	if in, r := k.current(); r != nil {
-		in.child.killAll(k.cfg)
-	}
-}
-
-func (k *Kernel) current() (*instance, *request) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.running == nil {
-		return nil, nil
-	}
-	return k.starting.in, k.running
 }
 
 // enter brings the kernel to a folder, unless that is where the last cell had it.

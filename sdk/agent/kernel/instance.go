@@ -16,8 +16,6 @@ type instance struct {
 	cfg   Config
 	child *child
 	codec codec
-	// python is the interpreter that the user's code runs in.
-	python string
 	links
 	readers sync.WaitGroup
 	// drained is closed when the kernel is dead and all that it has displayed has been delivered.
@@ -70,7 +68,7 @@ func launch(ctx context.Context, cfg Config, group, dir string) (*instance, erro
 		ch.end(cfg)
 		return nil, err
 	}
-	in := &instance{cfg: cfg, child: ch, links: links, python: said.Python, dir: dir, codec: codec{key: []byte(key), session: group},
+	in := &instance{cfg: cfg, child: ch, links: links, dir: dir, codec: codec{key: []byte(key), session: group},
 		requests: map[string]*request{}, drained: make(chan struct{}), broke: make(chan struct{})}
 	in.readers.Go(func() { in.read(in.shell) })
 	in.readers.Go(func() { in.read(in.control) })

@@ -36,7 +36,7 @@ type Config struct {
 	// Tree starts and signals the kernel. It is not closed.
 	Tree sandbox.Tree
 	// Packages are folders of Python that cells can import from, by a name for each; they come last on sys.path. Init is run at each
-	// start of a kernel, before the first cell.
+	// start of a kernel, before the first cell; if it fails, that is logged.
 	Packages map[string]fs.FS
 	Init     string
 	Logger   hclog.Logger
@@ -58,8 +58,6 @@ type Kernel struct {
 	// starts counts the kernels.
 	starts int
 	closed bool
-	// running is the cell that has the turn and the kernel.
-	running *request
 }
 
 // start is a kernel that starts, or has started: in and err are there once done is closed.
@@ -148,11 +146,14 @@ func (k *Kernel) launch(group, dir string) (*instance, error) {
 	ctx, cancel := context.WithTimeout(k.life, waitStart)
 	defer cancel()
 	if err := in.hidden(ctx, k.cfg.Init); err != nil {
-		in.end()
-		return nil, rterr.Wrap(rterr.Provider, "start kernel: run its first cell", err)
+		// Cells can install what breaks it. A kernel without it is better than none for ever.
+		k.cfg.Logger.Warn("the first cell of the kernel has failed", "error", err)
 	}
 	return in, nil
 }
+
+// Python is the interpreter that cells run in.
+func (k *Kernel) Python() string { return filepath.Join(k.cfg.Venv, "bin", "python") }
 
 // Close ends the kernel and what it has started in its group, and waits for that until ctx ends. A cell that runs returns with the
 // kernel's death. Idempotent.

@@ -35,8 +35,8 @@ func TestStateLivesFromCellToCell(t *testing.T) {
 		[2]string{"print('\\x1b[31mred\\x1b[0m \\x1b[2Kplain')", "red \x1b[2Kplain\n"},
 	)
 	res := l.run(Cell{Code: "import sys; print(sys.executable)"})
-	if want := filepath.Join(l.cfg.Venv, "bin", "python"); res.Python != want || res.Text != want+"\n" {
-		t.Errorf("the interpreter is %q and says %q, not %q", res.Python, res.Text, want)
+	if want := filepath.Join(l.cfg.Venv, "bin", "python"); l.Python() != want || res.Text != want+"\n" {
+		t.Errorf("the interpreter is %q and says %q, not %q", l.Python(), res.Text, want)
 	}
 }
 
@@ -130,6 +130,8 @@ func TestInitIsRunOnceInEachKernel(t *testing.T) {
 		c.Packages = map[string]fs.FS{"extra": fstest.MapFS{"greeting/__init__.py": {Data: []byte("def hello(): return 'hello'\n"), Mode: 0o644}}}
 	})
 	l.expect([2]string{"hello()", "'hello'"})
+	l2 := newLab(t, func(c *Config) { c.Init = "1/0" })
+	l2.expect([2]string{"2", "2"})
 	const count = "n = globals().get('n', 0) + 1; print('not shown')"
 	for range 2 {
 		if got := l.run(Cell{Code: "n", Init: count}).Text; got != "1" {

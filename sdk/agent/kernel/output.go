@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
+
 	"unicode/utf8"
 )
 
@@ -181,9 +181,4 @@ func (t *bounded) String() string {
 		tail = tail[1:]
 	}
 	return string(t.head) + truncated + string(tail)
-}
-
-// trimRight drops white space at the end as Python's str.rstrip does.
-func trimRight(s string) string {
-	return strings.TrimRightFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
 }

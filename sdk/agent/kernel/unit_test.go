@@ -125,15 +125,6 @@ func TestBoundedKeepsBothEnds(t *testing.T) {
 	}
 }
 
-func TestTrimRightIsPythons(t *testing.T) {
-	if got := trimRight("a b \t\r\n\x1c\x1f\u00a0\u2003\x0b"); got != "a b" {
-		t.Errorf("%q", got)
-	}
-	if got := trimRight("a\u200b"); got != "a\u200b" {
-		t.Errorf("%q", got)
-	}
-}
-
 func TestTextMayBeAnything(t *testing.T) {
 	for in, want := range map[string]string{`"a"`: "a", `["a\n","b"]`: "a\nb", `5`: "", `{"a":1}`: "", `null`: "", `[1]`: ""} {
 		var got text

@@ -91,8 +91,8 @@ def make(venv):
 def main():
     settings = json.loads(sys.argv[1])
     ready = settings["ready"]
-    if sys.version_info < (3, 9):
-        fail(ready, f"{sys.executable} is Python {sys.version.split()[0]}, and 3.9 or later is needed", "python")
+    if sys.version_info < (3, 10):
+        fail(ready, f"{sys.executable} is Python {sys.version.split()[0]}, and 3.10 or later is needed", "python")
     if importlib.util.find_spec("ipykernel") is None:
         fail(ready, f"{sys.executable} has no ipykernel", "ipykernel")
     try:
