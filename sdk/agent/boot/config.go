@@ -37,6 +37,12 @@ const (
 // defaultPath is the PATH of a sandbox whose env has none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// The features that the agent provides.
+const (
+	FeatureJupyter     = "jupyter"
+	FeatureAgentSkills = "agent_skills"
+)
+
 // Config is all that an agent is told at its start. It holds the credential: it is read from a descriptor or a file, never from
 // arguments or the environment.
 type Config struct {
@@ -64,6 +70,13 @@ type Config struct {
 	// means none. V0Key is their session key, required then. See Main for where else they may come from.
 	V0Listen string `json:"v0_listen,omitempty"`
 	V0Key    string `json:"v0_key,omitempty"`
+	// Features that the runtime asked for (backend.v1 SandboxSpec): FeatureJupyter has the kernel of run_ipython started with the
+	// agent, FeatureAgentSkills the functions of sdk/agent/skills imported into it; others are not for the agent to provide. Without
+	// FeatureJupyter the kind run_ipython is unknown.
+	Features []string `json:"features,omitempty"`
+	// Python is the interpreter that kernels take their packages from, ipykernel among them; absolute. Empty: the first python3 on
+	// the sandbox's PATH.
+	Python string `json:"python,omitempty"`
 	// Env of the sandbox's processes. HOME, USER, LOGNAME and PATH are added if it has none; nothing of the agent's own is.
 	Env map[string]string `json:"env,omitempty"`
 	// InheritEnv puts the agent's own environment under Env, for sandboxes whose provider sets variables of its own in it.
@@ -206,7 +219,7 @@ func (c Config) validateV0() error {
 
 func (c Config) validatePaths() error {
 	required := map[string]string{"state_dir": c.StateDir, "workspace": c.Workspace, "home": c.Home}
-	optional := map[string]string{"root": c.Root, "cgroup": c.Cgroup, "log_file": c.LogFile}
+	optional := map[string]string{"python": c.Python, "root": c.Root, "cgroup": c.Cgroup, "log_file": c.LogFile}
 	for i, group := range c.LimitGroups {
 		required[fmt.Sprintf("limit_groups[%d]", i)] = group
 	}

@@ -51,7 +51,7 @@ func refusal(a *agentv1.Action, err error) Reply {
 // toolFailure is an observation of what went wrong with a tool.
 func toolFailure(a *agentv1.Action, e *rterr.Error) Reply {
 	text := e.Error()
-	if e.Reason == rterr.OutcomeUnknown && e.Remedy != "" {
+	if (e.Reason == rterr.OutcomeUnknown || e.Reason == rterr.Unsupported) && e.Remedy != "" {
 		text += ". Next: " + e.Remedy
 	}
 	if a.GetKind() != action.KindRun {

@@ -35,6 +35,8 @@ type Config struct {
 	AgentBinary string `json:"agent_binary,omitempty" jsonschema:"description=Path of the program of the sandbox agent. Default: openhands-rt-agent beside the plugin, else openhands-rt."`
 	// AgentArgs are its arguments before those that the backend adds.
 	AgentArgs []string `json:"agent_args,omitempty" jsonschema:"description=Arguments of the agent before those that the backend adds. Default: agent."`
+	// Python is the interpreter that kernels take their packages from.
+	Python string `json:"python,omitempty" jsonschema:"description=Path of a Python interpreter that has ipykernel for the feature jupyter. Default: python/bin/python3 beside the plugin as scripts/python makes it; else the first python3 on the sandbox's PATH."`
 	// Env is added to the environment of everything in a sandbox; what a client asks for comes after it.
 	Env map[string]string `json:"env,omitempty" jsonschema:"description=Environment of everything in a sandbox; a client's own comes after it."`
 	// Limits hold for every sandbox whose client asks for none.
@@ -61,6 +63,7 @@ type Settings struct {
 	Level          string
 	AgentBinary    string
 	AgentArgs      []string
+	Python         string
 	Env            map[string]string
 	Limits         sandbox.Limits
 	AllowWorkspace bool
@@ -103,7 +106,7 @@ func typeError(err error) error {
 
 func (c Config) settings(beside string) (Settings, error) {
 	s := Settings{
-		Level: orElse(c.Level, LevelProcess), AgentBinary: c.AgentBinary, AgentArgs: c.AgentArgs, Env: c.Env,
+		Level: orElse(c.Level, LevelProcess), AgentBinary: c.AgentBinary, AgentArgs: c.AgentArgs, Python: c.Python, Env: c.Env,
 		Limits:         sandbox.Limits(c.Limits),
 		AllowWorkspace: c.AllowWorkspace == nil || *c.AllowWorkspace,
 		WorkspaceRoot:  c.WorkspaceRoot, MountNamespace: orElse(c.MountNamespace, MountAuto), Lease: defaultLease,
@@ -122,6 +125,9 @@ func (c Config) settings(beside string) (Settings, error) {
 			return Settings{}, Invalid("lease", "%q is no positive duration such as 10m", c.Lease)
 		}
 		s.Lease = d
+	}
+	if err := findPython(&s, beside); err != nil {
+		return Settings{}, err
 	}
 	return s, findAgent(&s, beside)
 }
@@ -191,6 +197,21 @@ func checkWorkspaceRoot(s *Settings) error {
 func isProgram(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// findPython takes the environment that scripts/python has made beside the binaries if the config names none. That an interpreter
+// has ipykernel is seen when it is used: without it, only cells fail.
+func findPython(s *Settings, beside string) error {
+	if s.Python == "" {
+		if prepared := filepath.Join(beside, "python", "bin", "python3"); isProgram(prepared) {
+			s.Python = prepared
+		}
+		return nil
+	}
+	if !filepath.IsAbs(s.Python) || !isProgram(s.Python) {
+		return Invalid("python", "%s is no absolute path of a program", s.Python)
+	}
+	return nil
 }
 
 // findAgent checks that the agent's program is there: it would be missed only at the first sandbox otherwise.

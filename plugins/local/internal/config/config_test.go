@@ -42,13 +42,31 @@ func TestEveryKey(t *testing.T) {
 	agent := filepath.Join(dir, "openhands-rt")
 	s, err := Parse([]byte(`{"level":"process","agent_binary":"`+agent+`","agent_args":["agent","-v"],"env":{"A":"b"},
 		"limits":{"memory_bytes":1,"cpu_millis":2,"pids":3},"allow_workspace":false,"workspace_root":"/tmp",
-		"mount_namespace":"required","lease":"5s"}`), "/nowhere")
+		"mount_namespace":"required","lease":"5s","python":"`+agent+`"}`), "/nowhere")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Limits.MemoryBytes != 1 || s.Limits.CPUMillis != 2 || s.Limits.Pids != 3 || s.AllowWorkspace || s.Lease != 5*time.Second ||
-		s.WorkspaceRoot != "/tmp" || s.Env["A"] != "b" || s.MountNamespace != MountRequired || len(s.AgentArgs) != 2 {
+		s.WorkspaceRoot != "/tmp" || s.Env["A"] != "b" || s.MountNamespace != MountRequired || len(s.AgentArgs) != 2 ||
+		s.Python != agent {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestPythonIsLookedForBesideTheBinaries(t *testing.T) {
+	dir := beside(t)
+	if s, err := Parse(nil, dir); err != nil || s.Python != "" {
+		t.Errorf("%q, %v", s.Python, err)
+	}
+	python := filepath.Join(dir, "python", "bin", "python3")
+	if err := os.MkdirAll(filepath.Dir(python), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(python, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Parse(nil, dir); err != nil || s.Python != python {
+		t.Errorf("%q, %v", s.Python, err)
 	}
 }
 
@@ -56,6 +74,8 @@ func TestRefusals(t *testing.T) {
 	dir := beside(t)
 	for name, c := range map[string]struct{ raw, field, remedy string }{
 		"not an object":     {`[]`, "", ""},
+		"python relative":   {`{"python":"python3"}`, "python", ""},
+		"python a folder":   {`{"python":"/tmp"}`, "python", ""},
 		"null":              {` null `, "", ""},
 		"not JSON":          {`{`, "", ""},
 		"unknown":           {`{"levle":"process"}`, "levle", "did you mean level?"},

@@ -189,7 +189,7 @@ func (b *build) spec(workspace, home string) spawn.Spec {
 		Schema: spawn.SpecSchema, Socket: b.meta.Socket, StateDir: b.set.root.Path(b.meta.SandboxID, "state"),
 		Workspace: workspace, Home: home, Username: username(), SandboxID: b.meta.SandboxID, RuntimeID: b.meta.RuntimeID,
 		Generation: b.meta.Generation, Nonce: b.meta.Nonce, Credential: b.req.GetAgentCredential(), Env: env,
-		Lease: b.lease().String(), Cgroup: b.groups.Tree, LimitGroups: b.groups.Limits,
+		Features: b.req.GetSpec().GetFeatures(), Python: b.set.Python, Lease: b.lease().String(), Cgroup: b.groups.Tree, LimitGroups: b.groups.Limits,
 		LogFile: b.set.root.Path(b.meta.SandboxID, "agent.log"), ReadyFD: spawn.ReadyFD,
 	}
 }

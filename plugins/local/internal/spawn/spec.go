@@ -17,6 +17,9 @@ type Spec struct {
 	Credential string `json:"credential"`
 	// Env is the environment of everything that it starts, beside HOME, USER, LOGNAME and PATH.
 	Env map[string]string `json:"env,omitempty"`
+	// Features that the runtime asked for, and the interpreter for kernels.
+	Features []string `json:"features,omitempty"`
+	Python   string   `json:"python,omitempty"`
 	// Lease is a Go duration.
 	Lease string `json:"lease"`
 	// Cgroup is the v2 cgroup of the tree; LimitGroups the v1 cgroups for it.
