@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // The tests of this file are named after the points of the compatibility checklist for the runtime API (18 to 25), and for those
@@ -259,12 +262,13 @@ func TestPoint25BothKeysMayComeAndNoneGetsIn(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 	// What listens in the sandbox writes down what reaches it.
-	s.run(`python3 -c '
+	port := s.content(`python3 -c '
 import socket
-l = socket.socket(); l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); l.bind(("127.0.0.1", 12000)); l.listen()
-c, _ = l.accept(); open("/workspace/seen", "wb").write(c.recv(65536)); c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); c.close()
-' >/dev/null 2>&1 & sleep 1`)
-	code, body := ask(t, http.MethodGet, s.url+"/work-1/x?y=z", "", "X-API-Key", o.key, "X-Session-API-Key", s.key,
+l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen(); open("port.new", "w").write(str(l.getsockname()[1]))
+import os; os.rename("port.new", "port")
+c, _ = l.accept(); open("seen", "wb").write(c.recv(65536)); c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); c.close()
+' >/dev/null 2>&1 & until test -e port; do sleep 0.02; done; cat port`)
+	code, body := ask(t, http.MethodGet, s.url+"/ports/"+port+"/x?y=z", "", "X-API-Key", o.key, "X-Session-API-Key", s.key,
 		"Authorization", "Bearer "+o.key, "Cookie", "a="+o.key)
 	if code != http.StatusOK || body != "ok" {
 		t.Fatalf("%d %s", code, body)
@@ -347,6 +351,61 @@ func TestPoint13OneActionAtATimeAndDisconnectsPoisonNothing(t *testing.T) {
 		if strings.TrimPrefix(lines[i], "begin ") != strings.TrimPrefix(lines[i+1], "end ") {
 			t.Errorf("%q and %q are side by side", lines[i], lines[i+1])
 		}
+	}
+}
+
+// agentPID is the process of the only sandbox's agent.
+func (d *daemon) agentPID() int {
+	d.t.Helper()
+	for _, line := range processesOf(d.dir) {
+		if fields := strings.Fields(line); len(fields) > 2 && strings.HasSuffix(fields[1], "openhands-rt") && fields[2] == "agent" {
+			pid, err := strconv.Atoi(fields[0])
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	d.t.Fatal("no agent runs")
+	return 0
+}
+
+func TestASandboxThatIsGoneIsSaidToBeAndItsSessionStartsAnew(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, "")
+	d.start()
+	o := d.remote()
+	s := o.begin("s1")
+	result := make(chan object, 1)
+	go func() { result <- s.action("run", object{"command": "touch begun; sleep 60"}, 90) }()
+	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) { // the sandbox has no event for us
+		if code, list := s.post("/list_files", "{}"); code == http.StatusOK && strings.Contains(list, "begun") {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the command does not begin: %d %s", code, list)
+		}
+	}
+	if err := syscall.Kill(d.agentPID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if obs := <-result; obs["observation"] != "error" {
+		t.Errorf("what ran in it is answered with %v", obs)
+	}
+	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		_, got := o.call(http.MethodGet, "/sessions/s1", nil)
+		if text(got, "status") == "error" && text(got, "pod_status") == "failed" && text(got, "pod_logs") != "" {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the session is %v", got)
+		}
+	}
+	for _, path := range []string{"/alive", "/execute_action", "/list_files"} {
+		if code, body := s.post(path, event("run", object{"command": "true"})); code != http.StatusNotFound || !strings.Contains(body, `"detail"`) {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	if again := o.begin("s1"); again.id == s.id || again.content("ls") != "" {
+		t.Error("the new runtime is the old one")
 	}
 }
 
