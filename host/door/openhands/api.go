@@ -15,7 +15,7 @@ func (d *Door) Register(mux *http.ServeMux) {
 		"POST /start": d.start, "POST /pause": d.pause, "POST /resume": d.resume, "POST /stop": d.stop,
 		"GET /sessions/batch": d.batch, "GET /sessions/{sid}": d.session, "GET /runtime/{id}": d.runtime, "GET /list": d.list,
 		"GET /registry_prefix": registryPrefix, "GET /image_exists": d.imageExists,
-		"POST /build": build, "GET /build_status": buildStatus,
+		"POST /build": func(w http.ResponseWriter, r *http.Request) { build(w, r, maxContext) }, "GET /build_status": buildStatus,
 	} {
 		mux.Handle(pattern, d.require(h))
 	}

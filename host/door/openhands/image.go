@@ -44,9 +44,10 @@ func (d *Door) imageExists(w http.ResponseWriter, r *http.Request) {
 	}{true, imageInfo{UploadTime: d.started.UTC().Format(time.RFC3339)}})
 }
 
-// build reads the upload to its end, keeping none of it: a client that is answered before does not read the answer.
-func build(w http.ResponseWriter, r *http.Request) {
-	form, err := formOf(r, http.MaxBytesReader(w, r.Body, maxContext))
+// build reads the upload to its end, keeping none of it: a client that is answered before does not read the answer. At most limit
+// bytes are taken.
+func build(w http.ResponseWriter, r *http.Request, limit int64) {
+	form, err := formOf(r, http.MaxBytesReader(w, r.Body, limit))
 	if err == nil {
 		err = drain(form)
 	}
