@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 		buildDir = dir
+		// What scripts/python has made, where the local backend looks for it.
+		if python, err := filepath.Abs("../../../bin/python"); err == nil {
+			_ = os.Symlink(python, filepath.Join(dir, "python"))
+		}
 		for out, pkg := range map[string]string{
 			"openhands-rt": "../../../cmd/openhands-rt", "openhands-rt-plugin-local": "../../../plugins/local",
 		} {

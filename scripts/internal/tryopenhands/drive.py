@@ -25,7 +25,7 @@ FAILED = []
 
 
 def check(step, ok, seen=''):
-    print(('ok    ' if ok else 'FAIL  ') + step + ('' if ok else f': {seen}'), flush=True)
+    print(('ok    ' if ok else 'FAIL  ') + step + ('' if ok else f': {seen} {getattr(seen, "content", "")}'), flush=True)
     if not ok:
         FAILED.append(step)
 
