@@ -145,3 +145,12 @@ func (c *Client) Stdout(ctx context.Context, devbox, id string, offset uint64) (
 			return c.api.StreamStdoutUpdates(ctx, devbox, id, &api.StreamStdoutUpdatesParams{Offset: &from}, edit)
 		})
 }
+
+// Stderr is Stdout for the standard error.
+func (c *Client) Stderr(ctx context.Context, devbox, id string, offset uint64) (*Events[api.ExecutionUpdateChunk], error) {
+	from := strconv.FormatUint(offset, 10)
+	return open[api.ExecutionUpdateChunk](ctx, c, "read the errors of command "+id,
+		func(ctx context.Context, edit api.RequestEditorFn) (*http.Response, error) {
+			return c.api.StreamStderrUpdates(ctx, devbox, id, &api.StreamStderrUpdatesParams{Offset: &from}, edit)
+		})
+}

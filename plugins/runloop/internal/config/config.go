@@ -20,8 +20,8 @@ const APIKey = "api_key"
 
 // Config is what an operator can say. Every key may be left out.
 type Config struct {
-	BaseURL     string `json:"base_url,omitempty" jsonschema:"default=https://api.runloop.ai,description=Address of the API."`
-	TunnelURL   string `json:"tunnel_url,omitempty" jsonschema:"default=https://{port}-{key}.tunnel.runloop.ai,description=Address of a port of a devbox with {port} and {key} in it."`
+	BaseURL     string `json:"base_url,omitempty" jsonschema:"default=https://api.runloop.ai,description=Address of the API. Default: $RUNLOOP_BASE_URL or the real one."`
+	TunnelURL   string `json:"tunnel_url,omitempty" jsonschema:"default=https://{port}-{key}.tunnel.runloop.ai,description=Address of a port of a devbox with {port} and {key} in it. Default: $RUNLOOP_TUNNEL_TEMPLATE or the one that belongs to base_url."`
 	TunnelAuth  string `json:"tunnel_auth,omitempty" jsonschema:"enum=authenticated,enum=open,default=authenticated,description=Whether the tunnel asks for its token. An open one can be opened by a browser; the agent and VSCode ask for their own secrets either way."`
 	Agent       string `json:"agent,omitempty" jsonschema:"enum=openhands-rt,enum=none,enum=openhands,default=openhands-rt,description=What serves the actions: the agent that is put into the devbox; nothing but the API itself; or the action server that the image has."`
 	AgentBinary Agents `json:"agent_binary,omitzero" jsonschema:"description=Programs of the agent by architecture. Default: openhands-rt-agent or openhands-rt beside the plugin."`

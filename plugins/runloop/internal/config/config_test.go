@@ -11,7 +11,7 @@ import (
 
 func TestTheDefaultsAreThoseOfTheRealService(t *testing.T) {
 	for _, raw := range []string{"", "{}", " {} "} {
-		s, err := Parse([]byte(raw))
+		s, err := Parse([]byte(raw), none)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -22,6 +22,25 @@ func TestTheDefaultsAreThoseOfTheRealService(t *testing.T) {
 		if s.BaseURL != "https://api.runloop.ai" || s.TunnelAuth != "authenticated" || s.Agent != AgentOurs || s.Port != 4444 ||
 			s.Size != "LARGE" || s.Architecture != "x86_64" || s.Workspace != "/workspace" || s.LeaseFor != 10*time.Minute || !s.Attach {
 			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// none is an environment without variables.
+func none(string) string { return "" }
+
+func TestAddressesOfTheEnvironment(t *testing.T) {
+	env := func(name string) string {
+		return map[string]string{"RUNLOOP_BASE_URL": "http://127.0.0.1:8085", "RUNLOOP_TUNNEL_TEMPLATE": "http://127.0.0.1:8086/{port}-{key}"}[name]
+	}
+	for raw, want := range map[string][2]string{
+		`{}`:                                  {"http://127.0.0.1:8085", "http://127.0.0.1:8086/{port}-{key}"},
+		`{"base_url":"https://api.x.pro"}`:    {"https://api.x.pro", "https://{port}-{key}.tunnel.x.pro"},
+		`{"tunnel_url":"http://{port}{key}"}`: {"http://127.0.0.1:8085", "http://{port}{key}"},
+	} {
+		s, err := Parse([]byte(raw), env)
+		if err != nil || s.BaseURL != want[0] || s.TunnelURL != want[1] {
+			t.Errorf("%s: %s %s, %v", raw, s.BaseURL, s.TunnelURL, err)
 		}
 	}
 }
@@ -57,12 +76,12 @@ func TestBadKeysAreNamed(t *testing.T) {
 		`{"after_idle":{"idle_seconds":5,"on_idle":"go"}}`: "after_idle",
 		`{"agent_port":70000}`:                             "agent_port",
 		`{"agent_start":"x"}`:                              "agent_start",
-		`{"agent":"openhands","agent_port":0}`:             "agent_port",
+		`{"agent":"openhands"}`:                            "agent",
 		`{"retry":{"max":99}}`:                             "retry.max",
 		`{"retry":{"delay":"x"}}`:                          "retry.delay",
 		`{"vscode":{"port":-1}}`:                           "vscode.port",
 	} {
-		_, err := Parse([]byte(raw))
+		_, err := Parse([]byte(raw), none)
 		if !rterr.Is(err, rterr.ConfigInvalid) || rterr.From(err).Field != field {
 			t.Errorf("%s: field %q, want %q: %v", raw, rterr.From(err).Field, field, err)
 		}
@@ -72,7 +91,7 @@ func TestBadKeysAreNamed(t *testing.T) {
 func TestGoodConfigs(t *testing.T) {
 	s, err := Parse([]byte(`{"cpu_cores":0.5,"memory_gb":1,"disk_gb":4,"keep_alive":"1h","agent_port":0,"vscode":{},
 		"tunnel_url":"http://127.0.0.1:8788/{port}-{key}/","retry":{"max":0,"delay":"20s"},"workspace":"w/../work",
-		"mounts":[{"type":"object_mount","object_id":"obj_1","object_path":"/x"}],"attach_to_existing":false}`))
+		"mounts":[{"type":"object_mount","object_id":"obj_1","object_path":"/x"}],"attach_to_existing":false}`), none)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +106,7 @@ func TestGoodConfigs(t *testing.T) {
 }
 
 func TestKeepAliveIsLongerThanTheLease(t *testing.T) {
-	s, err := Parse(nil)
+	s, err := Parse(nil, none)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +120,7 @@ func TestKeepAliveIsLongerThanTheLease(t *testing.T) {
 }
 
 func TestWhatAClientMaySay(t *testing.T) {
-	s, err := Parse([]byte(`{"blueprint_name":"base","env":{"A":"b"},"size":"SMALL"}`))
+	s, err := Parse([]byte(`{"blueprint_name":"base","env":{"A":"b"},"size":"SMALL"}`), none)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +168,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"size":"LARGE","tunnel_url":"http://{key}.x:{port}"}`))
 	f.Add([]byte(`{"cpu_cores":1e30,"memory_gb":2}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		s, err := Parse(raw)
+		s, err := Parse(raw, none)
 		if err != nil {
 			if !rterr.Is(err, rterr.ConfigInvalid) {
 				t.Fatalf("%v", err)

@@ -34,7 +34,6 @@ type Settings struct {
 // The defaults: those of the real service.
 const (
 	defaultBase     = "https://api.runloop.ai"
-	defaultTunnel   = "https://{port}-{key}.tunnel.runloop.ai"
 	defaultPort     = 4444
 	defaultVSCode   = 4445
 	defaultLease    = 10 * time.Minute
@@ -58,13 +57,23 @@ func Schema() ([]byte, error) {
 	return json.Marshal(r.Reflect(&Config{}))
 }
 
-// Parse reads a JSON object; empty means all defaults. Errors are ConfigInvalid with the path of the key.
-func Parse(raw []byte) (Settings, error) {
+// The variables that stand in for base_url and tunnel_url: the first is that of the vendor's own clients.
+const (
+	envBase   = "RUNLOOP_BASE_URL"
+	envTunnel = "RUNLOOP_TUNNEL_TEMPLATE"
+)
+
+// Parse reads a JSON object; empty means all defaults. Addresses that it does not name are those of the environment, then the real
+// ones. Errors are ConfigInvalid with the path of the key.
+func Parse(raw []byte, getenv func(string) string) (Settings, error) {
 	var c Config
 	if len(bytes.TrimSpace(raw)) > 0 {
 		if err := decode(raw, &c); err != nil {
 			return Settings{}, err
 		}
+	}
+	if c.BaseURL == "" {
+		c.BaseURL, c.TunnelURL = orElse(getenv(envBase), defaultBase), orElse(c.TunnelURL, getenv(envTunnel))
 	}
 	return c.settings()
 }
@@ -137,8 +146,8 @@ func wrong(err error) error {
 
 func (c Config) settings() (Settings, error) {
 	s := Settings{Config: c, Port: defaultPort, Retries: defaultRetries, Attach: c.AttachToExisting == nil || *c.AttachToExisting}
-	s.BaseURL = strings.TrimRight(orElse(c.BaseURL, defaultBase), "/")
-	s.TunnelURL = strings.TrimRight(orElse(c.TunnelURL, defaultTunnel), "/")
+	s.BaseURL = strings.TrimRight(c.BaseURL, "/")
+	s.TunnelURL = strings.TrimRight(orElse(c.TunnelURL, tunnelOf(s.BaseURL)), "/")
 	s.TunnelAuth = orElse(c.TunnelAuth, "authenticated")
 	s.Agent = orElse(c.Agent, AgentOurs)
 	s.Workspace = path.Clean(orElse(c.Workspace, "/workspace"))
@@ -174,6 +183,15 @@ func (c Config) sizeOf() string {
 }
 
 func (c Config) custom() bool { return c.CPUCores != 0 || c.MemoryGB != 0 || c.DiskGB != 0 }
+
+// tunnelOf is where the tunnels of an API are, as the vendor's clients make it of the API's name.
+func tunnelOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	return "https://{port}-{key}.tunnel." + strings.TrimPrefix(u.Hostname(), "api.")
+}
 
 // customSize is the size that cpu_cores and memory_gb make.
 const customSize = "CUSTOM_SIZE"
@@ -332,6 +350,10 @@ func checkTimes(s *Settings) error {
 func checkAgent(s *Settings) error {
 	if s.Port < 0 || s.Port > 65535 {
 		return Invalid("agent_port", "%d is no port", s.Port)
+	}
+	if s.Agent == AgentOpenHands {
+		return Invalid("agent", "%q is not available in this version", s.Agent).
+			WithRemedy("leave agent out: our own agent is put into the devbox; or set it to none")
 	}
 	if s.Agent == AgentOpenHands && s.AgentStart == "" && s.Port == 0 {
 		return Invalid("agent_port", "a free port needs agent_start, which is told which one")

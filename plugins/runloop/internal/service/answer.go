@@ -23,6 +23,9 @@ import (
 func (s *Service) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamingServer[agentv1.ActionEvent]) error {
 	const op = "execute action"
 	ctx := out.Context()
+	if set, err := s.configured(op); err == nil && set.isBare() {
+		return s.executeBare(req, out)
+	}
 	set, to, err := s.reach(ctx, op, req)
 	if err != nil {
 		return err
@@ -34,6 +37,9 @@ func (s *Service) Execute(req *backendv1.ExecuteRequest, out grpc.ServerStreamin
 // Interrupt is agent.v1 Interrupt at the devbox's agent.
 func (s *Service) Interrupt(ctx context.Context, req *backendv1.InterruptRequest) (*backendv1.InterruptResponse, error) {
 	const op = "interrupt action"
+	if set, err := s.configured(op); err == nil && set.isBare() {
+		return s.interruptBare(ctx, req)
+	}
 	set, to, err := s.reach(ctx, op, req)
 	if err != nil {
 		return nil, err
@@ -52,6 +58,9 @@ func (s *Service) Endpoint(ctx context.Context, req *backendv1.EndpointRequest) 
 	}
 	if req.GetPort() > 65535 {
 		return nil, rterr.Invalid(op, "port", "%d is no port", req.GetPort())
+	}
+	if set.isBare() {
+		return set.bareEndpoint(view, req.GetPort())
 	}
 	e, err := set.endpoint(view, set.portOf(view))
 	if err != nil {

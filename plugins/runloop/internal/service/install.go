@@ -20,6 +20,9 @@ import (
 
 // serve makes the running devbox's agent answer: the one that runs already, or one that is put there and started.
 func (j *job) serve(ctx context.Context) error {
+	if j.set.isBare() {
+		return j.serveBare(ctx)
+	}
 	if j.attached && !j.taken && j.view.Tunnel != nil {
 		err := j.greet(ctx)
 		if err == nil {

@@ -35,9 +35,11 @@ func (s *Service) Renew(ctx context.Context, req *backendv1.RenewRequest) (*back
 	}
 	until := leaseUntil(lease)
 	if view.Status == api.DevboxStatusRunning {
-		agent, err := s.agentOf(set, view, req.GetAgentCredential())
-		if err != nil {
-			return nil, rterr.Wrap(rterr.SandboxUnreachable, op, err)
+		var agent *agentclient.Client
+		if !set.isBare() {
+			if agent, err = s.agentOf(set, view, req.GetAgentCredential()); err != nil {
+				return nil, rterr.Wrap(rterr.SandboxUnreachable, op, err)
+			}
 		}
 		if err := s.renewAll(ctx, set, view, agent, lease, true); err != nil {
 			return nil, rterr.Wrap(rterr.Provider, op, s.explain(ctx, set, id, err))
@@ -53,10 +55,7 @@ func (s *Service) renewAll(
 ) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if agent != nil {
-		group.Go(func() error {
-			_, err := agent.RenewLease(ctx, &agentv1.RenewLeaseRequest{Lease: durationpb.New(lease)})
-			return err
-		})
+		group.Go(func() error { return tellAgent(ctx, set, agent, lease) })
 	}
 	group.Go(func() error {
 		seconds := int64((lease + time.Second - 1) / time.Second)
@@ -72,4 +71,17 @@ func (s *Service) renewAll(
 		})
 	}
 	return group.Wait()
+}
+
+// tellAgent begins the lease at the agent. A tunnel may be cut at any time: the call is harmless to repeat.
+func tellAgent(ctx context.Context, set *settings, agent *agentclient.Client, lease time.Duration) error {
+	for tries := 0; ; tries++ {
+		_, err := agent.RenewLease(ctx, &agentv1.RenewLeaseRequest{Lease: durationpb.New(lease)})
+		if err == nil || tries >= set.Retries || !rterr.Is(err, rterr.Network, rterr.Unavailable) {
+			return err
+		}
+		if err := sleep(ctx, set.RetryDelay<<min(tries, 8), set.RetryMax); err != nil {
+			return err
+		}
+	}
 }

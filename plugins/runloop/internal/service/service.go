@@ -112,6 +112,9 @@ func (set *settings) capabilities() *backendv1.Capabilities {
 	if set == nil {
 		return c
 	}
+	if set.isBare() {
+		return set.bareCapabilities()
+	}
 	c.Vscode = set.VSCode != nil
 	c.WorkspaceMount = set.Workspace == mountedWorkspace
 	return c
@@ -124,7 +127,7 @@ func (s *Service) Configure(_ context.Context, req *backendv1.ConfigureRequest) 
 	if req.GetOwner() == "" || strings.ContainsAny(req.GetOwner(), "\x00\n") {
 		return nil, rterr.Invalid(op, "owner", "%q cannot be the name of an owner", req.GetOwner())
 	}
-	parsed, err := config.Parse(req.GetConfig())
+	parsed, err := config.Parse(req.GetConfig(), os.Getenv)
 	if err != nil {
 		return nil, err
 	}
