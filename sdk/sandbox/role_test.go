@@ -79,7 +79,7 @@ func roleWrap(args []string) error {
 	}
 	cmd := exec.Command("/bin/sh", "-c", args[3])
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := (RootSpec{Scratch: args[0], Workspace: args[1], Home: args[2]}).Wrap(cmd, []string{self}); err != nil {
+	if err := (RootSpec{Scratch: args[0], Workspace: args[1], Home: args[2], Username: testUser}).Wrap(cmd, []string{self}); err != nil {
 		return err
 	}
 	return cmd.Run()

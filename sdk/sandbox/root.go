@@ -28,6 +28,8 @@ type RootSpec struct {
 	// Workspace and Home are the folders to be found at WorkspacePath and HomePath.
 	Workspace string `json:"workspace"`
 	Home      string `json:"home"`
+	// Username is the name that this user has inside, as CheckUsername allows; empty for its own.
+	Username string `json:"username,omitempty"`
 }
 
 // enterFailed is the exit status of EnterMain where the root could not be made.
@@ -125,7 +127,7 @@ func (s RootSpec) fill() error {
 			return err
 		}
 	}
-	return nil
+	return s.nameUser()
 }
 
 // mirror makes every entry of a folder appear in another one: links are copied, files and folders bound. Sockets, pipes and

@@ -78,11 +78,14 @@ func entries(t *testing.T, dirs ...string) string {
 	return strings.Join(all, "\n")
 }
 
+// testUser is what whoever runs the tests is called in their roots.
+const testUser = "openhands-test"
+
 // inRoot runs a script in a root of its own, as root or as nobody, and returns its output.
 func inRoot(t *testing.T, uid uint32, script string) (out string, spec RootSpec) {
 	t.Helper()
 	dir, self := openDir(t), selfCopy(t)
-	spec = RootSpec{Scratch: filepath.Join(dir, "root"), Workspace: filepath.Join(dir, "w"), Home: filepath.Join(dir, "h")}
+	spec = RootSpec{Scratch: filepath.Join(dir, "root"), Workspace: filepath.Join(dir, "w"), Home: filepath.Join(dir, "h"), Username: testUser}
 	for _, folder := range []string{spec.Scratch, spec.Workspace, spec.Home} {
 		if err := os.Mkdir(folder, 0o700); err != nil {
 			t.Fatal(err)
@@ -138,6 +141,23 @@ func TestRootHasBothFolders(t *testing.T) {
 			if got, err := os.ReadFile(path); err != nil || string(got) != want {
 				t.Errorf("%s holds %q, %v", path, got, err)
 			}
+		}
+	})
+}
+
+func TestRootGivesItsUserAName(t *testing.T) {
+	asBoth(t, func(t *testing.T, uid uint32) {
+		machine, err := os.ReadFile(passwdFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _ := inRoot(t, uid, `id -un; touch /workspace/f; stat -c %U /workspace/f; stat -c %a /etc/passwd; ls -A / | grep -c passwd; tail -n +2 /etc/passwd`)
+		want := testUser + "\n" + testUser + "\n644\n0\n" + string(machine)
+		if out != want {
+			t.Errorf("got %q, want %q", out, want)
+		}
+		if after, err := os.ReadFile(passwdFile); err != nil || !bytes.Equal(after, machine) {
+			t.Errorf("the machine's users have changed, %v", err)
 		}
 	})
 }

@@ -55,6 +55,8 @@ type Meta struct {
 	Given     bool   `json:"given,omitempty"`
 	// Mounted: the sandbox has a root of its own.
 	Mounted bool `json:"mounted,omitempty"`
+	// Username inside; empty in records of older versions: the daemon's own user.
+	Username string `json:"username,omitempty"`
 	// Cgroup is the name under which its cgroups were made.
 	Cgroup string `json:"cgroup"`
 	Socket string `json:"socket"`

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -86,7 +87,7 @@ func newMeta(set *settings, req *backendv1.ConnectRequest, id, workspace string)
 		SandboxID: id, Owner: set.owner, Backend: set.backend, RuntimeID: req.GetRuntimeId(), SID: req.GetSid(),
 		IntentID: req.GetIntentId(), Generation: req.GetGeneration(), Labels: req.GetSpec().GetLabels(), CreatedAt: time.Now().UTC(),
 		Workspace: workspace, Given: workspace != "", Mounted: set.mounted, Cgroup: cgroupName(set, id),
-		Socket: set.root.Path(id, "agent.sock"), Nonce: rand.Text(),
+		Socket: set.root.Path(id, "agent.sock"), Nonce: rand.Text(), Username: cmp.Or(req.GetSpec().GetUsername(), username()),
 	}
 	if !m.Given {
 		m.Workspace = set.root.Path(id, "workspace")
@@ -168,6 +169,9 @@ func (b *build) start() (string, error) {
 	}
 	if m.Mounted {
 		req.Root = &sandbox.RootSpec{Scratch: scratch(set, m.SandboxID), Workspace: m.Workspace, Home: set.root.Path(m.SandboxID, "home")}
+		if m.Username != username() {
+			req.Root.Username = m.Username
+		}
 	}
 	proc, err := spawn.Start(req)
 	if err != nil {
@@ -187,7 +191,7 @@ func (b *build) spec(workspace, home string) spawn.Spec {
 	}
 	return spawn.Spec{
 		Schema: spawn.SpecSchema, Socket: b.meta.Socket, StateDir: b.set.root.Path(b.meta.SandboxID, "state"),
-		Workspace: workspace, Home: home, Username: username(), SandboxID: b.meta.SandboxID, RuntimeID: b.meta.RuntimeID,
+		Workspace: workspace, Home: home, Username: b.meta.Username, SandboxID: b.meta.SandboxID, RuntimeID: b.meta.RuntimeID,
 		Generation: b.meta.Generation, Nonce: b.meta.Nonce, Credential: b.req.GetAgentCredential(), Env: env,
 		Features: b.req.GetSpec().GetFeatures(), Python: b.set.Python, Lease: b.lease().String(), Cgroup: b.groups.Tree, LimitGroups: b.groups.Limits,
 		LogFile: b.set.root.Path(b.meta.SandboxID, "agent.log"), ReadyFD: spawn.ReadyFD,
@@ -234,7 +238,7 @@ func seen(set *settings, m folder.Meta) (workspace, home string) {
 	return m.Workspace, set.root.Path(m.SandboxID, "home")
 }
 
-// username returns whom everything in a sandbox runs as: at this level, the daemon's own user.
+// username returns whom everything in a sandbox runs as: at this level, the daemon's own user. Inside it may have another name.
 func username() string {
 	if u, err := user.Current(); err == nil {
 		return u.Username
@@ -267,8 +271,9 @@ func (set *settings) check(req *backendv1.ConnectRequest) (sandbox.Limits, strin
 		return sandbox.Limits{}, "", rterr.Invalid("", "intent_id", "is required")
 	case spec.GetImage() != "":
 		return sandbox.Limits{}, "", unsupported("spec.image", "sandboxes of this machine have no images")
-	case spec.GetUsername() != "" && spec.GetUsername() != username():
-		return sandbox.Limits{}, "", unsupported("spec.username", "everything runs as "+username()+" at this level")
+	}
+	if err := set.checkUsername(spec.GetUsername()); err != nil {
+		return sandbox.Limits{}, "", err
 	}
 	if options := strings.TrimSpace(string(spec.GetOptions())); options != "" && options != "{}" {
 		return sandbox.Limits{}, "", rterr.Invalid("", "spec.options", "this backend has none")
@@ -284,6 +289,20 @@ func (set *settings) check(req *backendv1.ConnectRequest) (sandbox.Limits, strin
 	}
 	workspace, err := set.workspace(spec.GetWorkspace())
 	return limits, workspace, err
+}
+
+// checkUsername allows the daemon's own user, and any name for it that the sandbox's own root can give it.
+func (set *settings) checkUsername(name string) error {
+	if name == "" || name == username() {
+		return nil
+	}
+	if !set.mounted {
+		return unsupported("spec.username", "everything runs as "+username()+" at this level")
+	}
+	if err := sandbox.CheckUsername(name); err != nil {
+		return unsupported("spec.username", err.Error())
+	}
+	return nil
 }
 
 func unsupported(field, detail string) error {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 
 	"google.golang.org/grpc"
@@ -70,7 +71,8 @@ func (p progress) connected(set *settings, m folder.Meta, attached bool) error {
 	}
 	workspace, home := seen(set, m)
 	c := &backendv1.Connected{
-		Handle: h, Capabilities: set.capabilities(), Attached: attached, Workspace: workspace, Home: home, Username: username(),
+		Handle: h, Capabilities: set.capabilities(), Attached: attached, Workspace: workspace, Home: home,
+		Username: cmp.Or(m.Username, username()),
 	}
 	c.Capabilities.WorkspaceMount = m.Mounted
 	if err := p.Send(&backendv1.ConnectResponse{Event: &backendv1.ConnectResponse_Connected{Connected: c}}); err != nil {

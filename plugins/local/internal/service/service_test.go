@@ -136,6 +136,27 @@ func TestConnectIsIdempotent(t *testing.T) {
 	}
 }
 
+func TestTheUserHasTheNameThatIsAskedFor(t *testing.T) {
+	b := newBench(t, nil)
+	req := request("named")
+	req.Spec = &backendv1.SandboxSpec{Username: "openhands-test"}
+	c, err := b.connect(t, b.Service, req)
+	if rterr.Is(err, rterr.Unsupported) && rterr.From(err).Field == "spec.username" {
+		t.Skip("no root of its own: " + err.Error())
+	}
+	if err != nil || c.GetUsername() != "openhands-test" {
+		t.Fatalf("%q, %v", c.GetUsername(), err)
+	}
+	defer b.remove(t, c.GetHandle())
+	if got := b.sh(t, b.Service, c.GetHandle(), "id -un; echo $USER; touch f; stat -c %U f"); got != strings.Repeat("openhands-test\n", 3) {
+		t.Errorf("inside it is %q", got)
+	}
+	req.Handle = c.GetHandle()
+	if c, err = b.connect(t, b.Service, req); err != nil || c.GetUsername() != "openhands-test" {
+		t.Errorf("when it is found again: %q, %v", c.GetUsername(), err)
+	}
+}
+
 func TestConnectRefusals(t *testing.T) {
 	b := newBench(t, map[string]any{"workspace_root": t.TempDir()})
 	for name, c := range map[string]struct {
@@ -147,7 +168,7 @@ func TestConnectRefusals(t *testing.T) {
 		"credential": {func(r *backendv1.ConnectRequest) { r.AgentCredential = "" }, rterr.InvalidArgument, "agent_credential"},
 		"lease":      {func(r *backendv1.ConnectRequest) { r.Lease = durationpb.New(-1) }, rterr.InvalidArgument, "lease"},
 		"image":      {func(r *backendv1.ConnectRequest) { r.Spec.Image = "debian" }, rterr.Unsupported, "spec.image"},
-		"user":       {func(r *backendv1.ConnectRequest) { r.Spec.Username = "no-such-user" }, rterr.Unsupported, "spec.username"},
+		"user":       {func(r *backendv1.ConnectRequest) { r.Spec.Username = "no user" }, rterr.Unsupported, "spec.username"},
 		"options":    {func(r *backendv1.ConnectRequest) { r.Spec.Options = []byte(`{"a":1}`) }, rterr.InvalidArgument, "spec.options"},
 		"env":        {func(r *backendv1.ConnectRequest) { r.Spec.Env = map[string]string{"A=": ""} }, rterr.InvalidArgument, "spec.env"},
 		"disk":       {func(r *backendv1.ConnectRequest) { r.Spec.Limits = &backendv1.Limits{DiskBytes: 1} }, rterr.Unsupported, "spec.limits.disk_bytes"},
