@@ -354,6 +354,28 @@ func TestPoint13OneActionAtATimeAndDisconnectsPoisonNothing(t *testing.T) {
 	}
 }
 
+func TestTheUserIsTheOneThatTheClientNames(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, "")
+	d.start()
+	o := d.remote()
+	s := o.begin("s1")
+	obs := s.run("touch f; id -un; stat -c %U f; echo $USER $HOME")
+	extras, _ := obs["extras"].(object)
+	metadata, _ := extras["metadata"].(object)
+	if got := text(obs, "content"); got != "openhands\nopenhands\nopenhands /home/openhands" || text(metadata, "username") != "openhands" {
+		if strings.Contains(d.logs(), "has another name") {
+			t.Skip("sandboxes have no root of their own here")
+		}
+		t.Errorf("%q, %v", got, metadata)
+	}
+	other := startBody("s2")
+	other["command"] = []string{"python", "-m", "openhands.runtime.action_execution_server", "60000", "--username", "No Such User"}
+	if code, got := o.call(http.MethodPost, "/start", other); code != http.StatusOK || text(got, "status") != "running" {
+		t.Errorf("a name that no user can have: %d %v", code, got)
+	}
+}
+
 // agentPID is the process of the only sandbox's agent.
 func (d *daemon) agentPID() int {
 	d.t.Helper()

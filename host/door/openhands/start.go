@@ -63,7 +63,27 @@ func (d *Door) start(w http.ResponseWriter, r *http.Request) {
 			"runtime", v.GetId(), "sid", v.GetSid(), "command", spec.GetLabels()[labelCommand])
 	}
 	d.awaitReady(r.Context(), v.GetId())
-	d.show(w, r, v.GetId())
+	if id, err := d.withoutName(r.Context(), v.GetId(), body.SessionID, spec); err != nil {
+		refuse(w, err)
+	} else {
+		d.show(w, r, id)
+	}
+}
+
+// withoutName starts a runtime anew whose backend cannot call the user as the client asked: OpenHands always asks, and works under
+// any name. It returns the runtime's id.
+func (d *Door) withoutName(ctx context.Context, id, sid string, spec *backendv1.SandboxSpec) (string, error) {
+	v, err := d.byID(ctx, id)
+	if err != nil || spec.GetUsername() == "" || !broken(v) || v.GetError().GetField() != "spec.username" {
+		return id, err
+	}
+	d.opts.Logger.Info("the sandbox's user has another name than the client asked for", "runtime", id, "sid", sid, "error", v.GetError().GetMessage())
+	spec.Username = ""
+	if v, err = d.claim(ctx, sid, spec); err != nil {
+		return "", err
+	}
+	d.awaitReady(ctx, v.GetId())
+	return v.GetId(), nil
 }
 
 // claim finds or makes the session's runtime. One that cannot come back by itself makes room for a new one.
@@ -131,7 +151,7 @@ func (s *startRequest) spec() (*backendv1.SandboxSpec, error) {
 		return spec, nil
 	}
 	spec.Labels[labelWorkingDir] = command.WorkingDir
-	spec.Features = command.Plugins
+	spec.Features, spec.Username = command.Plugins, command.Username
 	spec.HeadlessMode = !slices.Contains(command.Plugins, "vscode")
 	for _, name := range command.Plugins {
 		if !slices.Contains(knownPlugins(), name) {
