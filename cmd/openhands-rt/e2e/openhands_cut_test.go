@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -229,6 +231,16 @@ func TestTwoHundredCutsRunNothingTwice(t *testing.T) {
 	}
 	if lines := strings.Count(d.ledger(), "\n"); lines != n+50 {
 		t.Errorf("%d runs, want %d", lines, n+50)
+	}
+	o := d.remote()
+	_, metrics := o.raw(http.MethodGet, "/metrics", nil)
+	found := regexp.MustCompile(`(?m)^openhands_rt_repeated_requests_total (\d+)$`).FindStringSubmatch(metrics)
+	if found == nil {
+		t.Fatal("repeats are not counted")
+	}
+	// What was cut while it ran, in its answer or behind it was there to be repeated; of what was cut before, some was.
+	if repeats, _ := strconv.Atoi(found[1]); repeats < n*3/5 || repeats > n {
+		t.Errorf("%d repeats of %d cuts are counted", repeats, n)
 	}
 }
 

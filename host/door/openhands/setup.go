@@ -85,6 +85,11 @@ func (d *Door) setup(ctx context.Context, v *runtimev1.Runtime) *setup {
 		close(s.done)
 		return s
 	}
+	if d.ctx.Err() != nil {
+		s.err = rterr.New(rterr.Unavailable, "", "the daemon is stopping")
+		close(s.done)
+		return s
+	}
 	d.tasks.Go(func() {
 		defer close(s.done)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), setupLimit)
