@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"context"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,22 +97,5 @@ func TestWithoutTheFeatureThereIsNoKernel(t *testing.T) {
 	code, answer := s.post("/execute_action", event("run_ipython", object{"code": "1"}))
 	if want := `{"detail":"Internal server error: JupyterRequirement not found. Unable to run IPython action."}`; code != http.StatusInternalServerError || answer != want {
 		t.Errorf("%d %s", code, answer)
-	}
-}
-
-// Section 12 as printed, jupyter and vscode requested, by a client that is not ours; alone, and two at once.
-func TestSection12WithAnotherClient(t *testing.T) {
-	t.Parallel()
-	d := withPython(t)
-	o := d.remote()
-	for _, sessions := range []string{"1", "2"} {
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		cmd := exec.CommandContext(ctx, "python3", "../../../scripts/internal/v0client/v0client.py", "--sessions", sessions, o.url)
-		cmd.Env = append(cleanEnv(), "SANDBOX_API_KEY="+o.key)
-		out, err := cmd.CombinedOutput()
-		cancel()
-		if err != nil || !strings.Contains(string(out), "all as it should be") {
-			t.Errorf("%s sessions: %v\n%s", sessions, err, out)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,7 @@ type sandboxFlags struct {
 	backend, workspace string
 	memory, cpus       string
 	pids               uint32
+	features           []string
 }
 
 func (s *sandboxFlags) bind(f *pflag.FlagSet) {
@@ -49,12 +51,13 @@ func (s *sandboxFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.memory, "limit-memory", "", "memory of the new runtime, as 512M or 2G")
 	f.StringVar(&s.cpus, "limit-cpus", "", "CPUs of the new runtime, as 0.5 or 2")
 	f.Uint32Var(&s.pids, "limit-pids", 0, "processes of the new runtime")
+	f.StringSliceVar(&s.features, "feature", nil, "what the new runtime shall have besides, as jupyter or agent_skills (can be repeated)")
 }
 
-func (s *sandboxFlags) set() bool { return *s != sandboxFlags{} }
+func (s *sandboxFlags) set() bool { return !reflect.ValueOf(*s).IsZero() }
 
 func (s *sandboxFlags) spec() (*backendv1.SandboxSpec, error) {
-	spec := &backendv1.SandboxSpec{HeadlessMode: true}
+	spec := &backendv1.SandboxSpec{HeadlessMode: true, Features: s.features}
 	if s.workspace != "" {
 		path, err := filepath.Abs(s.workspace)
 		if err != nil {

@@ -143,7 +143,8 @@ func (sb *sandbox) config(req *backendv1.ConnectRequest) boot.Config {
 		Schema: boot.Schema, Socket: filepath.Join(sb.dir, "sock"), StateDir: filepath.Join(sb.dir, "agent"),
 		Workspace: sb.Workspace, Home: sb.Workspace, Username: "user", SandboxID: sb.ID, RuntimeID: sb.RuntimeID,
 		Generation: sb.Generation, Nonce: sb.Nonce, Credential: sb.Credential, Env: env,
-		Lease: boot.Duration(req.GetLease().AsDuration()), ReadyFD: 4,
+		Features: req.GetSpec().GetFeatures(),
+		Lease:    boot.Duration(req.GetLease().AsDuration()), ReadyFD: 4,
 	}
 }
 
