@@ -199,7 +199,7 @@ func FuzzPiece(f *testing.F) {
 			return
 		}
 		p, err := parsePiece(q)
-		if err == nil && (p.offset < 0 || p.mode > 0o777 || !uploadPattern.MatchString(p.upload) || p.sum != "" && len(p.sum) != 64) {
+		if err == nil && (p.offset < 0 || p.mode > 0o777 || checkUpload(p.upload) != nil || p.sum != "" && len(p.sum) != 64) {
 			t.Errorf("%q: %+v", raw, p)
 		}
 		if err != nil && rterr.From(err).Field == "" {

@@ -13,21 +13,31 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openhands-rt/openhands-rt/sdk/action"
 	"github.com/openhands-rt/openhands-rt/sdk/agent"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/space"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
-var (
-	uploadPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
-	sumPattern    = regexp.MustCompile(`^[0-9a-f]{64}$`)
-)
+// checkUpload refuses what is no upload's name: it has the form of an action's id.
+func checkUpload(id string) error {
+	if action.CheckID(id) != nil {
+		return rterr.Invalid("", "upload", "must be 1 to 128 characters of [A-Za-z0-9._:-], not starting with a dot")
+	}
+	return nil
+}
+
+// isSum reports whether s is a sha-256 in lower-case hex digits.
+func isSum(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == sha256.Size && s == strings.ToLower(s)
+}
 
 // piece is what the query of a PUT asks for.
 type piece struct {
@@ -42,8 +52,8 @@ type piece struct {
 // parsePiece reads the query of a PUT. Errors are InvalidArgument naming the parameter.
 func parsePiece(q url.Values) (piece, error) {
 	p := piece{upload: q.Get("upload"), sum: q.Get("sha256")}
-	if !uploadPattern.MatchString(p.upload) {
-		return p, rterr.Invalid("", "upload", "must be 1 to 128 characters of [A-Za-z0-9._:-]")
+	if err := checkUpload(p.upload); err != nil {
+		return p, err
 	}
 	if text := q.Get("offset"); text != "" {
 		n, ok := decimal(text)
@@ -52,7 +62,7 @@ func parsePiece(q url.Values) (piece, error) {
 		}
 		p.offset = n
 	}
-	if p.sum != "" && !sumPattern.MatchString(p.sum) {
+	if p.sum != "" && !isSum(p.sum) {
 		return p, rterr.Invalid("", "sha256", "must be 64 lower-case hex digits")
 	}
 	if text := q.Get("mode"); text != "" {
@@ -102,8 +112,8 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request, path string) er
 
 // uploadOffset answers a HEAD: how much of an upload has arrived. NotFound if nothing has.
 func (s *Service) uploadOffset(w http.ResponseWriter, path, id string) error {
-	if !uploadPattern.MatchString(id) {
-		return rterr.Invalid("head "+path, "upload", "is malformed")
+	if err := checkUpload(id); err != nil {
+		return rterr.Wrap(rterr.InvalidArgument, "head "+path, err)
 	}
 	have, complete, err := s.uploads.offset(path, id)
 	if err != nil {

@@ -256,7 +256,7 @@ func (t *uploads) loadNote(name string) error {
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return err
 	}
-	if n.Schema != noteSchema || !filepath.IsAbs(n.Path) || !uploadPattern.MatchString(n.Upload) {
+	if n.Schema != noteSchema || !filepath.IsAbs(n.Path) || checkUpload(n.Upload) != nil {
 		return rterr.New(rterr.Integrity, "read "+name, "is not a note of this version")
 	}
 	u := newUpload(n.Path, n.Upload)
