@@ -12,6 +12,7 @@ import tempfile
 import uuid
 import zipfile
 
+import httpx
 from openhands.core.config import OpenHandsConfig
 from openhands.core.config.utils import load_from_env
 from openhands.core.setup import create_runtime
@@ -91,6 +92,15 @@ def copies(runtime):
         check('copy out', sorted(z.namelist()) == ['b.txt', 'tree/sub/b.txt'], z.namelist())
 
 
+def wake(runtime):
+    sandbox = runtime.config.sandbox
+    httpx.post(f'{sandbox.remote_runtime_api_url}/pause', json={'runtime_id': runtime.runtime_id}, headers={'X-API-Key': sandbox.api_key}).raise_for_status()
+    # Not by an action: this client sets up its environment while it still holds the lock of the action that found the runtime paused,
+    # and waits for itself.
+    check('a request wakes a paused runtime', 'a.txt' in runtime.list_files('/workspace'))
+    check('the shell went on', run(runtime, 'echo $KEPT').content.strip() == 'yes')
+
+
 def attach(config, sid):
     stream = EventStream(sid, get_file_store(config.file_store, config.file_store_path))
     return RemoteRuntime(config=config, event_stream=stream, llm_registry=LLMRegistry(config), sid=sid, attach_to_existing=True)
@@ -106,7 +116,7 @@ async def main():
     check('connect', runtime.runtime_initialized)
     check('vscode token', isinstance(runtime.get_vscode_token(), str))
     check('web hosts', sorted(runtime.web_hosts.values()) == [12000, 12001], runtime.web_hosts)
-    for part in (shell, cells, files, copies):
+    for part in (shell, cells, files, copies, wake):
         try:
             part(runtime)
         except Exception as e:
