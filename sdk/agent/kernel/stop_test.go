@@ -174,6 +174,23 @@ func TestCloseWhileACellRuns(t *testing.T) {
 	}
 }
 
+// However the agent dies: its end of the pipe closes with it.
+func TestTheKernelEndsWithItsAgent(t *testing.T) {
+	l := newLab(t)
+	l.code("import subprocess; p = subprocess.Popen(['sleep', '1000'])") // It must not hold the pipe.
+	in := l.starting.in
+	if err := in.child.life.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-in.drained
+	if state := in.child.state(); state != "exit status 1" {
+		t.Errorf("it ended: %s", state)
+	}
+	if n, err := l.cfg.Tree.Kill(); n != 1 || err != nil { // What it has started is the sandbox's.
+		t.Errorf("%d processes were left, %v", n, err)
+	}
+}
+
 func TestCloseWhileItStarts(t *testing.T) {
 	l := newLab(t)
 	l.Warm(l.cfg.Workspace)
