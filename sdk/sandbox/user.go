@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-var userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 
 // passwdFile is where names of users are, on the machine and in a root.
 const passwdFile = "/etc/passwd"
@@ -23,14 +19,31 @@ const passwdFile = "/etc/passwd"
 // CheckUsername refuses what RootSpec.Username cannot be: no user's name, or the name of another user of this machine, who would be
 // taken for somebody else inside.
 func CheckUsername(name string) error {
-	if !userName.MatchString(name) {
+	if !isUserName(name) {
 		return fmt.Errorf("%q is no name of a user: up to 32 of a-z, 0-9, _ and -, with no digit first", name)
 	}
-	known, err := user.Lookup(name)
-	if err == nil && known.Uid != strconv.Itoa(os.Geteuid()) {
-		return fmt.Errorf("%q is another user of this machine, with uid %s", name, known.Uid)
+	machine, err := os.ReadFile(passwdFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for line := range strings.Lines(string(machine)) {
+		fields := strings.SplitN(line, ":", 4)
+		if len(fields) == 4 && fields[0] == name && fields[2] != strconv.Itoa(os.Geteuid()) {
+			return fmt.Errorf("%q is another user of this machine, with uid %s", name, fields[2])
+		}
 	}
 	return nil
+}
+
+// isUserName is without a regular expression, whose package would cost every agent memory.
+func isUserName(name string) bool {
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c == '_'
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '-') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 32
 }
 
 // nameUser gives this user another name in the new root, by an /etc/passwd of the root's own. The machine's is not touched, and not
