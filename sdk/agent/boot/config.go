@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -242,7 +243,33 @@ func (c Config) validateEnv() error {
 			return invalid("env", "has an impossible entry %q", name)
 		}
 	}
+	if _, err := c.noChangeTimeout(); err != nil {
+		return invalid("env", "has %s that is no number of seconds from 1 on", noChangeVariable)
+	}
 	return nil
+}
+
+// noChangeVariable of a sandbox's environment says, in seconds, after how long without output an agent is told of a command that it
+// did not want to wait for: OpenHands' own name for it.
+const noChangeVariable = "NO_CHANGE_TIMEOUT_SECONDS"
+
+// noChangeDefault is what clients of the V0 protocol expect.
+const noChangeDefault = 10 * time.Second
+
+// noChangeTimeout is 0, for never, without the variable; but with clients of the V0 protocol it is their default.
+func (c Config) noChangeTimeout() (time.Duration, error) {
+	value, ok := c.Env[noChangeVariable]
+	switch {
+	case !ok && c.V0Listen != "":
+		return noChangeDefault, nil
+	case !ok:
+		return 0, nil
+	}
+	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+	if err == nil && seconds == 0 {
+		err = strconv.ErrRange
+	}
+	return time.Duration(seconds) * time.Second, err
 }
 
 // environ is the environment of the sandbox's processes, sorted.

@@ -50,28 +50,30 @@ func TestConfigNamesTheField(t *testing.T) {
 		change func(*Config)
 		field  string
 	}{
-		"schema":          {func(c *Config) { c.Schema = 2 }, "schema"},
-		"no address":      {func(c *Config) { c.Socket = "" }, "socket"},
-		"both addresses":  {func(c *Config) { c.Listen = "127.0.0.1:0" }, "socket"},
-		"relative socket": {func(c *Config) { c.Socket = "a.sock" }, "socket"},
-		"listen":          {func(c *Config) { c.Socket, c.Listen = "", "nonsense" }, "listen"},
-		"state":           {func(c *Config) { c.StateDir = "" }, "state_dir"},
-		"workspace":       {func(c *Config) { c.Workspace = "w" }, "workspace"},
-		"home":            {func(c *Config) { c.Home = "" }, "home"},
-		"root":            {func(c *Config) { c.Root = "r" }, "root"},
-		"cgroup":          {func(c *Config) { c.Cgroup = "r" }, "cgroup"},
-		"limits":          {func(c *Config) { c.LimitGroups = []string{"/ok", "r"} }, "limit_groups[1]"},
-		"log":             {func(c *Config) { c.LogFile = "r" }, "log_file"},
-		"level":           {func(c *Config) { c.LogLevel = "loud" }, "log_level"},
-		"credential":      {func(c *Config) { c.Credential = "short" }, "credential"},
-		"credential line": {func(c *Config) { c.Credential = secret + "\n" }, "credential"},
-		"nonce":           {func(c *Config) { c.Nonce = "" }, "nonce"},
-		"sandbox":         {func(c *Config) { c.SandboxID = "" }, "sandbox_id"},
-		"lease":           {func(c *Config) { c.Lease = -1 }, "lease"},
-		"ttl":             {func(c *Config) { c.RecordTTL = -1 }, "record_ttl"},
-		"stdout":          {func(c *Config) { c.ReadyFD = 1 }, "ready_fd"},
-		"env name":        {func(c *Config) { c.Env = map[string]string{"A=B": ""} }, "env"},
-		"env value":       {func(c *Config) { c.Env = map[string]string{"A": "\x00"} }, "env"},
+		"schema":           {func(c *Config) { c.Schema = 2 }, "schema"},
+		"no address":       {func(c *Config) { c.Socket = "" }, "socket"},
+		"both addresses":   {func(c *Config) { c.Listen = "127.0.0.1:0" }, "socket"},
+		"relative socket":  {func(c *Config) { c.Socket = "a.sock" }, "socket"},
+		"listen":           {func(c *Config) { c.Socket, c.Listen = "", "nonsense" }, "listen"},
+		"state":            {func(c *Config) { c.StateDir = "" }, "state_dir"},
+		"workspace":        {func(c *Config) { c.Workspace = "w" }, "workspace"},
+		"home":             {func(c *Config) { c.Home = "" }, "home"},
+		"root":             {func(c *Config) { c.Root = "r" }, "root"},
+		"cgroup":           {func(c *Config) { c.Cgroup = "r" }, "cgroup"},
+		"limits":           {func(c *Config) { c.LimitGroups = []string{"/ok", "r"} }, "limit_groups[1]"},
+		"log":              {func(c *Config) { c.LogFile = "r" }, "log_file"},
+		"level":            {func(c *Config) { c.LogLevel = "loud" }, "log_level"},
+		"credential":       {func(c *Config) { c.Credential = "short" }, "credential"},
+		"credential line":  {func(c *Config) { c.Credential = secret + "\n" }, "credential"},
+		"nonce":            {func(c *Config) { c.Nonce = "" }, "nonce"},
+		"sandbox":          {func(c *Config) { c.SandboxID = "" }, "sandbox_id"},
+		"lease":            {func(c *Config) { c.Lease = -1 }, "lease"},
+		"ttl":              {func(c *Config) { c.RecordTTL = -1 }, "record_ttl"},
+		"stdout":           {func(c *Config) { c.ReadyFD = 1 }, "ready_fd"},
+		"env name":         {func(c *Config) { c.Env = map[string]string{"A=B": ""} }, "env"},
+		"env value":        {func(c *Config) { c.Env = map[string]string{"A": "\x00"} }, "env"},
+		"no change":        {func(c *Config) { c.Env = map[string]string{noChangeVariable: "soon"} }, "env"},
+		"no change at all": {func(c *Config) { c.Env = map[string]string{noChangeVariable: "0"} }, "env"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := valid()
@@ -149,6 +151,28 @@ func TestEnvironInherits(t *testing.T) {
 		if !slices.Contains(c.environ(), want) {
 			t.Errorf("no %s in %q", want, c.environ())
 		}
+	}
+}
+
+func TestNoChangeTimeout(t *testing.T) {
+	for name, c := range map[string]struct {
+		env, listen string
+		want        time.Duration
+	}{
+		"never":       {"", "", 0},
+		"of V0":       {"", "127.0.0.1:0", 10 * time.Second},
+		"as it says":  {" 30 ", "", 30 * time.Second},
+		"also for V0": {"1", "127.0.0.1:0", time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{V0Listen: c.listen}
+			if c.env != "" {
+				cfg.Env = map[string]string{noChangeVariable: c.env}
+			}
+			if got, err := cfg.noChangeTimeout(); got != c.want || err != nil {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
 	}
 }
 

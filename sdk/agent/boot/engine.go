@@ -29,6 +29,10 @@ const (
 
 // newEngine makes the engine that every agent has outside of tests.
 func newEngine(cfg Config, tree sandbox.Tree, log hclog.Logger) (server.Engine, error) {
+	quiet, err := cfg.noChangeTimeout()
+	if err != nil {
+		return nil, err // Validate has refused it.
+	}
 	k, err := newKernel(cfg, tree, log.Named("kernel"))
 	if err != nil {
 		return nil, err
@@ -42,7 +46,7 @@ func newEngine(cfg Config, tree sandbox.Tree, log hclog.Logger) (server.Engine, 
 	}
 	e, err := engine.New(engine.Config{
 		StateDir: filepath.Join(cfg.StateDir, engineDir), Workspace: cfg.Workspace, Env: cfg.environ(), Tree: tree,
-		RecordTTL: time.Duration(cfg.RecordTTL), Kinds: all, Logger: log,
+		RecordTTL: time.Duration(cfg.RecordTTL), Kinds: all, NoChangeTimeout: quiet, Logger: log,
 	})
 	switch {
 	case k == nil:

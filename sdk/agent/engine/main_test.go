@@ -263,6 +263,9 @@ func (g *going) output() *going {
 	select {
 	case <-g.moved:
 	case <-g.done:
+		if len(g.seen.out) > 0 { // Both were there.
+			return g
+		}
 		g.Fatalf("it ended without output: %v, %v", g.err, g.seen.obs)
 	}
 	return g

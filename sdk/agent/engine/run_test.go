@@ -29,7 +29,7 @@ func TestRunKeepsTheStateOfTheShell(t *testing.T) {
 		{"greet you", "hello you", 0},
 		{"f() {\n  echo \"f $1\"\n  return 4\n}", "", 0},
 		{"f x", "f x", 4},
-		{"echo one\necho two", "one\ntwo", 0},
+		{"{ echo one\necho two; }", "one\ntwo", 0},
 		{"cat <<'E'\na $b\nE", "a $b", 0},
 		{"for i in 1 2 3; do echo $i; done | tac", "3\n2\n1", 0},
 		{"-x", "bash: -x: command not found", 127},
@@ -87,12 +87,12 @@ func TestRunTimeoutLeavesTheCommandRunning(t *testing.T) {
 	}
 	in := action.Run{Command: "hello", IsInput: true}
 	s = l.exec(request(l, "", action.KindRun, in, 300*time.Millisecond))
-	if m := s.run.Extras.Metadata; s.obs.Outcome != agentv1.Outcome_OUTCOME_TIMED_OUT || s.run.Content != "hello\ngot hello" ||
+	if m := s.run.Extras.Metadata; s.obs.Outcome != agentv1.Outcome_OUTCOME_TIMED_OUT || s.run.Content != "got hello" ||
 		m.Prefix != prefixPrevious {
 		t.Fatalf("first input: %v %+v", s.obs.Outcome, s.run)
 	}
 	s = l.exec(request(l, "", action.KindRun, action.Run{Command: "you", IsInput: true}, 0))
-	if s.run.Content != "you\nend you" || s.run.Extras.Metadata.ExitCode != 3 || s.run.Extras.Metadata.Prefix != "" {
+	if s.run.Content != "end you" || s.run.Extras.Metadata.ExitCode != 3 || s.run.Extras.Metadata.Prefix != "" {
 		t.Fatalf("second input: %+v", s.run)
 	}
 	if s = l.sh("echo free"); s.run.Content != "free" {
@@ -108,7 +108,7 @@ func TestRunKeysEndACommand(t *testing.T) {
 				t.Fatal(s.obs)
 			}
 			s := l.exec(request(l, "", action.KindRun, action.Run{Command: key, IsInput: true}, 0))
-			if m := s.run.Extras.Metadata; m.ExitCode != want || m.Suffix != suffixCompleted(want, key[2]) {
+			if m := s.run.Extras.Metadata; m.ExitCode != want || m.Suffix != suffixCompleted(want, key) {
 				t.Errorf("%+v", m)
 			}
 			if s := l.sh("kill %1 2>/dev/null; echo on"); !strings.Contains(s.run.Content, "on") {
@@ -199,5 +199,32 @@ func TestRunTakesTurns(t *testing.T) {
 	}
 	if l.Active() != 0 {
 		t.Errorf("%d are active", l.Active())
+	}
+}
+
+func TestRunKeepsTheLastLinesOfManyLikeATerminal(t *testing.T) {
+	l := newLab(t)
+	s := l.sh(`for i in $(seq 1 50000); do echo "Line $i"; done`)
+	m := s.run.Extras.Metadata
+	if m.Prefix != "[Previous command outputs are truncated. Showing the last 10988 lines of the output below.]\n" || m.ExitCode != 0 {
+		t.Errorf("%+v", m)
+	}
+	c := s.run.Content
+	if len(c) != 30_000+len(truncated) || !strings.HasPrefix(c, "Line 39013\n") || !strings.Contains(c, "\nLine 40000\n") ||
+		!strings.HasSuffix(c, "\nLine 50000") {
+		t.Errorf("%.20q ... %q", c, c[len(c)-20:])
+	}
+	s = l.exec(request(t, "", action.KindRun, action.Run{Command: "seq 10988", Hidden: true}, 0))
+	if s.run.Extras.Metadata.Prefix != "" || !strings.HasPrefix(s.run.Content, "1\n2\n") || !strings.HasSuffix(s.run.Content, "\n10988") {
+		t.Errorf("what fits: %+v", s.run.Extras.Metadata)
+	}
+	s = l.exec(request(t, "", action.KindRun, action.Run{Command: "seq 10989; printf end", Hidden: true}, 0))
+	if !strings.Contains(s.run.Extras.Metadata.Prefix, " 10988 lines") || !strings.HasPrefix(s.run.Content, "3\n4\n") {
+		t.Errorf("without a newline: %+v %.9q", s.run.Extras.Metadata, s.run.Content)
+	}
+	// A line of more than 1000 columns takes several rows.
+	s = l.exec(request(t, "", action.KindRun, action.Run{Command: "echo first; head -c 12000000 /dev/zero | tr '\\0' x; echo; echo last", Hidden: true}, 0))
+	if !strings.Contains(s.run.Extras.Metadata.Prefix, " 2 lines") || strings.Contains(s.run.Content, "first") {
+		t.Errorf("a long line: %+v", s.run.Extras.Metadata)
 	}
 }

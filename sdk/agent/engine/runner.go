@@ -21,8 +21,6 @@ import (
 type turn struct {
 	live *live
 	run  *action.Run
-	// key is the control character that this turn has typed, if it did.
-	key byte
 	// recorded: the journal has it; it goes nowhere before. begun: it has the shell, its channel is open. done: its observation
 	// is made.
 	recorded, begun, done bool

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/openhands-rt/openhands-rt/sdk/action"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/engine/shell"
@@ -21,14 +23,17 @@ const (
 	nothingToRead  = "ERROR: No previous running command to retrieve logs from."
 	nothingToWrite = "ERROR: No previous running command to interact with."
 	truncated      = "\n[... Observation truncated due to length ...]\n"
+	severalHead    = "ERROR: Cannot execute multiple commands at once.\nPlease run each command separately OR chain them into a " +
+		"single command via && or ;\nProvided commands:"
 	// shellEnded follows the usual suffix; OpenHands has no word for it, its shell does not survive.
 	shellEnded = "\n[The shell has ended with this command. The next command gets a new shell in the same directory.]"
 )
 
-func suffixCompleted(code int, key byte) string {
+// suffixCompleted is for a command, or for a special key.
+func suffixCompleted(code int, command string) string {
 	s := "\n[The command completed with exit code " + strconv.Itoa(code) + "."
-	if key != 0 {
-		s += " CTRL+" + strings.ToUpper(string(key)) + " was sent."
+	if isKey(command) {
+		s += " CTRL+" + strings.ToUpper(command[2:]) + " was sent."
 	}
 	return s + "]"
 }
@@ -45,6 +50,20 @@ func suffixNotExecuted(command string) string {
 	return "\n[Your command \"" + command + "\" is NOT executed. The previous command is still running - You CANNOT send new " +
 		"commands until the previous command is completed. By setting `is_input` to `true`, you can interact with the current " +
 		"process: " + hintTimeout + "]"
+}
+
+func prefixTruncated(lines int) string {
+	return "[Previous command outputs are truncated. Showing the last " + strconv.Itoa(lines) + " lines of the output below.]\n"
+}
+
+// several is what an agent is told that has sent more than one command.
+func several(commands []string) string {
+	var b strings.Builder
+	b.WriteString(severalHead)
+	for i, c := range commands {
+		b.WriteString("\n(" + strconv.Itoa(i+1) + ") " + c)
+	}
+	return b.String()
 }
 
 // pythonFloat prints a number of seconds as Python's str does: 1.0, 2.5, 1e-05.
@@ -77,20 +96,34 @@ func decodeRun(payload []byte) (*action.Run, error) {
 	if strings.ContainsRune(r.Cwd, 0) {
 		return nil, rterr.Invalid("", "action.payload.cwd", "has a NUL byte")
 	}
-	r.Command = strings.TrimSpace(r.Command)
+	r.Command = strings.TrimFunc(r.Command, pythonSpace)
 	return r, nil
 }
 
-// specialKey returns the control character of a command of the exact form C-x, 0 for any other.
-func specialKey(command string) byte {
-	if len(command) != 3 || command[:2] != "C-" {
-		return 0
+// pythonSpace is what Python's str.strip takes off.
+func pythonSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
+
+// isKey reports whether a command is one of OpenHands' special keys: C- and one more character, whatever it is.
+func isKey(command string) bool {
+	return strings.HasPrefix(command, "C-") && utf8.RuneCountInString(command) == len("C-x")
+}
+
+// keyBytes is what a terminal sends for a special key: the control character where there is one, else the key itself.
+func keyBytes(key string) []byte {
+	c := key[2]
+	switch {
+	case len(key) > len("C-x"):
+		return []byte(key[2:])
+	case c >= '@' && c <= '_' || c >= 'a' && c <= 'z':
+		return []byte{c & 0x1f}
+	case c == '?' || c == '8':
+		return []byte{0x7f}
+	case c == '2':
+		return []byte{0}
+	case c >= '3' && c <= '7':
+		return []byte{c - '3' + 0x1b}
 	}
-	c := command[2] | 0x20
-	if c < 'a' || c > 'z' {
-		return 0
-	}
-	return c & 0x1f
+	return []byte{c}
 }
 
 // unknown is the metadata of a command whose end is not known.
@@ -106,7 +139,8 @@ func metadataOf(r shell.Report) action.RunMetadata {
 	return m
 }
 
-// runPayload is the JSON of a run observation.
+// runPayload is the JSON of a run observation. OpenHands says of a hidden action that it is hidden when its command has completed or
+// was not executed, not when it goes on, and not when nothing was there to do.
 func runPayload(run *action.Run, content string, m action.RunMetadata) []byte {
 	obs := action.RunObservation{Observation: action.KindRun, Content: content, Success: m.ExitCode == 0,
 		Message: "Command `" + run.Command + "` executed with exit code " + strconv.Itoa(m.ExitCode) + ".",

@@ -9,6 +9,7 @@ import (
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/action"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/engine/shell"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/engine/split"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -16,48 +17,95 @@ import (
 // ends, there is input for it, and the empty command, which waits on. mu is held, the shell is ready.
 func (r *runner) act(t *turn) {
 	command := t.run.Command
+	idle := !r.busy && r.unseen == nil
 	switch {
+	case idle && command == "":
+		r.refuse(t, nothingToRead)
+	case idle && t.run.IsInput:
+		r.refuse(t, nothingToWrite)
+	case r.several(t):
 	case r.busy && t.run.IsInput:
 		r.input(t)
 	case r.busy && command == "":
 		// Wait on.
 	case r.busy:
 		r.answer(t, suffixNotExecuted(command))
-	case r.unseen != nil && (t.run.IsInput || command == ""):
+	case t.run.IsInput || command == "":
 		r.finish(t, *r.unseen)
-	case t.run.IsInput:
-		r.refuse(t, nothingToWrite)
-	case command == "":
-		r.refuse(t, nothingToRead)
+	case isKey(command):
+		r.press(t)
 	default:
-		r.execute(t)
+		r.execute(t, command, split.Complete(command))
 	}
 }
 
-// execute gives the command to the shell.
-func (r *runner) execute(t *turn) {
+// several refuses more than one command at once, in input too, before anything runs. An agent that has hidden its action can take no
+// other answer than a run observation.
+func (r *runner) several(t *turn) bool {
+	commands := split.Commands(t.run.Command)
+	if len(commands) < 2 {
+		return false
+	}
+	text := several(commands)
+	payload := action.ErrorObservation(text)
+	if t.run.Hidden {
+		payload = runPayload(t.run, text, unknown())
+	}
+	r.done(t, result{outcome: agentv1.Outcome_OUTCOME_COMPLETED, payload: payload})
+	return true
+}
+
+// execute gives the command to the shell. complete says that it has an end of its own.
+func (r *runner) execute(t *turn, command string, complete bool) {
 	r.unseen, r.told = nil, false
 	r.nonce = rand.Text()[:12]
 	r.mark = r.e.cfg.Tree.Mark()
 	r.busy = true
-	if err := r.session.Run(r.nonce, t.run.Command); err != nil {
+	if err := r.session.Run(r.nonce, command, complete); err != nil {
 		// The shell is ending; whether it took the command, Exited tells.
 		r.e.log.Debug("cannot hand over a command", "action", t.live.id, "error", err)
 		r.session.Kill()
 	}
 }
 
-// input types the turn's text, or its key.
-func (r *runner) input(t *turn) {
-	if t.key = specialKey(t.run.Command); t.key != 0 {
-		t.live.input.inject([]byte{t.key})
-		return
+// press is for a key that is sent to an idle shell: Ctrl-C makes a new prompt, the others nothing that an agent would want.
+func (r *runner) press(t *turn) {
+	command := shell.KeepStatus
+	if c := keyBytes(t.run.Command); c[0] == 3 {
+		command = shell.StatusInterrupted
 	}
-	t.live.input.inject(append([]byte(t.run.Command), r.session.Enter()))
+	r.execute(t, command, false)
 }
 
-func (t *turn) half() int {
-	if t.run.Hidden {
+// input types the turn's text, or its key. A key that the terminal would make a signal of is made one here, so that it is known who
+// gets it, and that somebody does.
+func (r *runner) input(t *turn) {
+	if !isKey(t.run.Command) {
+		t.live.input.inject(append([]byte(t.run.Command), r.session.Enter()))
+		return
+	}
+	key := keyBytes(t.run.Command)
+	p := &pursuit{r: r, turn: t, session: r.session, gentle: true, struck: r.session.Foreground()}
+	switch sig, err := r.session.Press(key); {
+	case err != nil:
+		r.e.log.Debug("cannot send a key", "action", t.live.id, "error", err) // The terminal is gone, and the shell with it.
+	case sig == 0:
+		t.live.input.inject(key)
+	case sig == syscall.SIGINT:
+		p.next()
+	}
+}
+
+// typed is what the terminal shows of a turn's input.
+func typed(run *action.Run) string {
+	if run.IsInput {
+		return run.Command
+	}
+	return ""
+}
+
+func half(hidden bool) int {
+	if hidden {
 		return hiddenHalf
 	}
 	return visibleHalf
@@ -68,11 +116,11 @@ func (r *runner) finish(t *turn, end ending) {
 	r.unseen = nil
 	end = t.fallen(end)
 	m := end.meta
-	key := byte(0)
-	if t.key != 0 {
-		key = t.run.Command[2]
+	text, left := content(r.sink, half(t.run.Hidden), typed(t.run))
+	if left > 0 {
+		m.Prefix = prefixTruncated(left)
 	}
-	m.Suffix = suffixCompleted(m.ExitCode, key)
+	m.Suffix = suffixCompleted(m.ExitCode, t.run.Command)
 	if end.shell {
 		m.Suffix += shellEnded
 	}
@@ -81,7 +129,7 @@ func (r *runner) finish(t *turn, end ending) {
 	if t.live.wasInterrupted() && m.ExitCode >= 128 {
 		outcome = agentv1.Outcome_OUTCOME_INTERRUPTED
 	}
-	r.done(t, result{outcome: outcome, exitCode: end.code, payload: runPayload(t.run, content(r.sink, t.half()), m)})
+	r.done(t, result{outcome: outcome, exitCode: end.code, payload: runPayload(t.run, text, m)})
 }
 
 // fallen is the end of a command whose processes were terminated or killed: by that signal, also where what reached the shell in
@@ -98,9 +146,16 @@ func (t *turn) fallen(end ending) ending {
 // timeout makes the turn done while its command goes on. mu is held.
 func (r *runner) timeout(t *turn, suffix string) {
 	if t.begun {
-		m := r.meanwhile(suffix)
-		r.done(t, result{outcome: agentv1.Outcome_OUTCOME_TIMED_OUT, payload: runPayload(t.run, content(r.sink, t.half()), m)})
+		run := *t.run
+		run.Hidden = false
+		r.done(t, result{outcome: agentv1.Outcome_OUTCOME_TIMED_OUT, payload: r.unfinished(&run, suffix)})
 	}
+}
+
+// unfinished is the observation of a command that runs on.
+func (r *runner) unfinished(run *action.Run, suffix string) []byte {
+	text, _ := content(r.sink, half(run.Hidden), typed(run))
+	return runPayload(run, text, r.meanwhile(suffix))
 }
 
 // meanwhile is the metadata of a command that runs on.
@@ -116,14 +171,13 @@ func (r *runner) meanwhile(suffix string) action.RunMetadata {
 
 // answer makes the turn done with the output so far, but not its command. mu is held.
 func (r *runner) answer(t *turn, suffix string) {
-	m := r.meanwhile(suffix)
-	r.done(t, result{outcome: agentv1.Outcome_OUTCOME_COMPLETED, payload: runPayload(t.run, content(r.sink, t.half()), m)})
+	r.done(t, result{outcome: agentv1.Outcome_OUTCOME_COMPLETED, payload: r.unfinished(t.run, suffix)})
 }
 
 // refuse makes the turn done with a text of ours.
 func (r *runner) refuse(t *turn, text string) {
 	run := *t.run
-	run.Command = ""
+	run.Command, run.Hidden = "", false
 	r.done(t, result{outcome: agentv1.Outcome_OUTCOME_COMPLETED, payload: runPayload(&run, text, unknown())})
 }
 

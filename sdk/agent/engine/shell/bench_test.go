@@ -33,7 +33,7 @@ func BenchmarkTurn(b *testing.B) {
 	var all []time.Duration
 	for b.Loop() {
 		began := time.Now()
-		if err := s.Run("n", ":"); err != nil {
+		if err := s.Run("n", ":", true); err != nil {
 			b.Fatal(err)
 		}
 		<-w

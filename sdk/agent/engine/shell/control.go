@@ -15,13 +15,15 @@ type Report struct {
 	Status int
 	// Pid is $!, -1 if there was no background job yet.
 	Pid int
+	// Flags is $-.
+	Flags string
 	// Cwd, User, Host and Python are byte-exact; Python is empty where there is none.
 	Cwd, User, Host, Python string
 }
 
 // The shape of a report on the wire: fields that each end with NUL, of which the first ends with the session's key.
 const (
-	reportFields = 9
+	reportFields = 10
 	// maxField bounds what is kept of one field: twice the longest path.
 	maxField = 8 << 10
 )
@@ -95,7 +97,7 @@ func (d *decoder) skip() {
 }
 
 func parseReport(f []string) (Report, bool) {
-	r := Report{Nonce: f[1], Pid: -1, Cwd: f[5], User: f[6], Host: f[7], Python: f[8]}
+	r := Report{Nonce: f[1], Pid: -1, Flags: f[5], Cwd: f[6], User: f[7], Host: f[8], Python: f[9]}
 	var err error
 	if r.Sequence, err = strconv.ParseUint(f[2], 10, 64); err != nil {
 		return r, false

@@ -7,7 +7,7 @@ import (
 )
 
 func wire(key, nonce string) string {
-	return strings.Join([]string{key, nonce, "7", "130", "42", "/a\n'\"\xff", "me", "box", "/usr/bin/python", ""}, "\x00")
+	return strings.Join([]string{key, nonce, "7", "130", "42", "himBHs", "/a\n'\"\xff", "me", "box", "/usr/bin/python", ""}, "\x00")
 }
 
 func TestDecoderFindsReportsAmongRubbish(t *testing.T) {
@@ -21,7 +21,7 @@ func TestDecoderFindsReportsAmongRubbish(t *testing.T) {
 		}
 		want := ""
 		for _, n := range []string{"a", "b", "c"} {
-			want += fmt.Sprint(Report{n, 7, 130, 42, "/a\n'\"\xff", "me", "box", "/usr/bin/python"})
+			want += fmt.Sprint(Report{n, 7, 130, 42, "himBHs", "/a\n'\"\xff", "me", "box", "/usr/bin/python"})
 		}
 		have := ""
 		for _, r := range got {

@@ -35,7 +35,7 @@ else
   [[ ${PATH-} == $__rt_path && -x $__rt_py ]] || __rt_look
   [[ ${PROMPT_COMMAND+${#PROMPT_COMMAND}} == "$__rt_len" ]] || __rt_mend
   ((++__rt_q))
-  \builtin printf "%s\0" "$__rt_key" "$__rt_n" "$__rt_q" "$__rt_s" "${!-}" "${PWD-}" "$__rt_user" "$__rt_host" "$__rt_py" ||
+  \builtin printf "%s\0" "$__rt_key" "$__rt_n" "$__rt_q" "$__rt_s" "${!-}" "$-" "${PWD-}" "$__rt_user" "$__rt_host" "$__rt_py" ||
     \builtin exit "$__rt_s"
   while \builtin read -r -N 44 ${TMOUT:+"-t99999999"} -u 251 __rt_t || \builtin exit "$__rt_s"; do
     [[ $__rt_t == "$__rt_q "* ]] && \builtin break

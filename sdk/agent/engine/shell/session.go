@@ -71,6 +71,8 @@ type Session struct {
 	run struct {
 		sync.Mutex
 		sequence uint64
+		// flags are the options that were set then.
+		flags string
 		// nonce of a command whose end has not been reported; heard: there was a report.
 		nonce string
 		heard bool

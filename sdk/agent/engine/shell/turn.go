@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,14 +24,20 @@ const triggerLength = 20 + 1 + len(settleNonce) + MaxNonce
 // Run gives the shell a command, which must have no NUL byte. The shell must be idle: between an Idle and the next Run. nonce
 // comes back in the Idle that ends it; it has 1 to MaxNonce letters and digits, and is not used twice.
 //
+// complete says that the shell will find an end of the command where it ends, as split.Complete does: only then does the shell live on
+// whose errexit is set and whose command has ended with a status that errexit does not see.
+//
 // A command is given to the shell once, whatever that says. A signal or a key that came at the end of the last command may still
 // make the shell drop what it is given, so then it is first given one of ours, until it has taken that.
-func (s *Session) Run(nonce, command string) error {
+func (s *Session) Run(nonce, command string, complete bool) error {
 	if len(nonce) > MaxNonce {
 		return fmt.Errorf("hand over command: a nonce of %d bytes", len(nonce))
 	}
 	s.run.Lock()
 	defer s.run.Unlock()
+	if complete && s.errexit(command) {
+		command += keepEnd
+	}
 	if s.run.typed {
 		// What the command before has not read is not for this one, nor is its Ctrl-S.
 		s.run.typed = false
@@ -43,7 +51,7 @@ func (s *Session) Run(nonce, command string) error {
 	}
 	s.run.disturbed, s.run.withdrawn, s.run.settling = false, false, 0
 	s.run.pending = &pending{nonce: nonce, command: command}
-	return s.give(settleNonce+nonce, settleCommand)
+	return s.give(settleNonce+nonce, KeepStatus)
 }
 
 // restart drops what was typed to a terminal, and lets its output go on. TCOON takes back no more than a TCOOFF.
@@ -60,12 +68,28 @@ type pending struct{ nonce, command string }
 
 const (
 	settleNonce = "settle-"
-	// settleCommand does nothing, and keeps $? (as a break would) and $_.
-	settleCommand = `{ ((__rt_b=__rt_s,1)); } >/dev/null 2>&1`
+	// keepEnd keeps $? of a command from eval, which would be a command of its own to errexit. A definition is no command to DEBUG,
+	// ERR and xtrace, and a redirection that leads where it comes from costs nothing.
+	keepEnd = "\n{ __rt_z() { :; }; } 2>&\"$((__rt_b=$?,2))\""
 	// statusInterrupted is that of a command that SIGINT has ended.
 	statusInterrupted = 128 + int(unix.SIGINT)
 	// settleTries bounds how often a shell is given it that does not say that it took it.
 	settleTries = 3
+)
+
+// errexit reports whether errexit may be set at the end of a command. With verbose set, keepEnd would be shown. run is held.
+func (s *Session) errexit(command string) bool {
+	set := strings.Contains(s.run.flags, "e") || setsErrexit.MatchString(command)
+	return set && !strings.Contains(s.run.flags, "v")
+}
+
+// setsErrexit finds what sets errexit, or reads a script that may.
+var setsErrexit = regexp.MustCompile(`errexit|\bset\s[^;&|\n]*-[a-zA-Z]*e|(^|[\s;&|({])(\.|source)\s`)
+
+// Commands that do nothing and keep $_: they end with the status of the one before, or as one that was interrupted.
+const (
+	KeepStatus        = `{ ((__rt_b=__rt_s,1)); } >/dev/null 2>&1`
+	StatusInterrupted = `{ ((__rt_b=130,1)); } >/dev/null 2>&1`
 )
 
 // give hands a command to the shell. run is held.
@@ -143,7 +167,7 @@ func (s *Session) report(r Report) {
 // it is idle is that of an interrupted wait for a command. Any other says that the command that the shell was given is over, whatever
 // nonce it has: the command may have changed that, or an interrupt came before it. run is held.
 func (s *Session) take(r *Report) (idle, settled bool) {
-	s.run.sequence = r.Sequence
+	s.run.sequence, s.run.flags = r.Sequence, r.Flags
 	switch {
 	case !s.run.heard:
 		s.run.heard = true
