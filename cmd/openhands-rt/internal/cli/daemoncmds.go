@@ -6,7 +6,7 @@ import (
 
 // daemonCommands are those about the daemon itself and this binary.
 func (a *app) daemonCommands() []*cobra.Command {
-	return []*cobra.Command{a.serveCommand(), a.configCommand(), a.pluginsCommand(), a.statesCommand(), a.versionCommand()}
+	return []*cobra.Command{a.serveCommand(), a.emulateCommand(), a.configCommand(), a.pluginsCommand(), a.statesCommand(), a.versionCommand()}
 }
 
 func (a *app) pluginsCommand() *cobra.Command {
