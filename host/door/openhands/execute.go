@@ -11,11 +11,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/openhands-rt/openhands-rt/host/door/openhands/repeat"
 	"github.com/openhands-rt/openhands-rt/host/runtime"
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	runtimev1 "github.com/openhands-rt/openhands-rt/proto/openhands/runtime/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/v0"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/v0/repeat"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openhands-rt/openhands-rt/host/door/openhands/repeat"
 	"github.com/openhands-rt/openhands-rt/host/runtime"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/v0/repeat"
 )
 
 func idOf(body, unique string) string {

@@ -18,8 +18,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/openhands-rt/openhands-rt/host/door/forward"
-	"github.com/openhands-rt/openhands-rt/host/door/openhands/repeat"
 	"github.com/openhands-rt/openhands-rt/host/runtime"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/v0/repeat"
 )
 
 // The waits and bounds of this package.

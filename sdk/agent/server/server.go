@@ -168,9 +168,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	failed := make(chan error, 2)
 	go func() { failed <- web.Serve(ln) }()
 	if s.cfg.Direct != nil {
-		direct := s.webServer(base, s.direct())
+		direct := s.directServer(base)
 		webs = append(webs, direct)
-		go func() { failed <- direct.Serve(s.cfg.Direct) }()
+		go func() { failed <- direct.Serve(s.v0.Listener(s.cfg.Direct)) }()
 	}
 
 	var cause error

@@ -46,6 +46,14 @@ func (s *Server) trustedV0() http.Handler {
 	return http.StripPrefix(strings.TrimSuffix(agent.V0Path, "/"), s.v0.Trusted())
 }
 
+// directServer serves the direct listener.
+func (s *Server) directServer(base context.Context) *http.Server {
+	web := s.webServer(base, s.direct())
+	web.Protocols.SetUnencryptedHTTP2(false) // it would hide what becomes of an answer
+	web.ConnContext = v0.ConnContext
+	return web
+}
+
 // direct counts the requests of the direct listener, as guard does those of the other.
 func (s *Server) direct() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -2,24 +2,55 @@ package v0
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/action"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/v0/repeat"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
 // execute answers /execute_action.
 func (h *Handler) execute(w http.ResponseWriter, r *http.Request) {
-	a, err := DecodeAction(r.Body)
+	digest := repeat.Digest()
+	a, err := DecodeAction(io.TeeReader(r.Body, digest))
 	if err != nil {
 		h.reply(w, r, FailureOf(err).Reply())
 		return
 	}
 	h.stats.touch()
-	a.Id = action.NewID()
+	conn := repeat.ConnOf(r.Context())
+	if conn == nil {
+		a.Id = action.NewID()
+		obs, err := h.runInTurn(r.Context(), a)
+		h.reply(w, r, Answer(a, obs, err))
+		return
+	}
+	key := repeat.Key{Body: repeat.BodyOf(digest)}
+	x, err := h.asked.Begin(r.Context(), key, conn, action.NewID)
+	if err != nil { // the client has gone before anything began
+		h.reply(w, r, FailureOf(err).Reply())
+		return
+	}
+	h.exchange(w, r, a, x)
+}
+
+// exchange runs the action under the id of its exchange, which is that of an earlier request if this one repeats it: then it is
+// attached to, or answered from its record. Whether the answer arrives decides what the same request means next time.
+func (h *Handler) exchange(w http.ResponseWriter, r *http.Request, a *agentv1.Action, x *repeat.Exchange) {
+	a.Id = x.Action
+	if x.Repeats {
+		h.log.Info("a request is repeated", "action", a.GetId())
+	}
 	obs, err := h.runInTurn(r.Context(), a)
-	h.reply(w, r, Answer(a, obs, err))
+	x.Answering()
+	writeErr := Answer(a, obs, err).Write(w)
+	x.Written(errors.Join(writeErr, http.NewResponseController(w).Flush()))
+	if err != nil && rterr.From(err).Ran == rterr.RanNo {
+		x.Forget()
+	}
 }
 
 // runInTurn waits until the actions before it are over, and runs it to its end: from then on it does not matter whether the client

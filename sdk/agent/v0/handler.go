@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	agentv1 "github.com/openhands-rt/openhands-rt/proto/openhands/agent/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/agent/files"
+	"github.com/openhands-rt/openhands-rt/sdk/agent/v0/repeat"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
 )
 
@@ -39,13 +41,16 @@ type Config struct {
 }
 
 // Handler serves the protocol for one sandbox. Its actions run one at a time, in the order of their arrival; one that runs goes on
-// when its client has gone, one that still waits is dropped then.
+// when its client has gone, one that still waits is dropped then. A request that is sent again because its connection was cut does
+// not run again, if the server listens through Listener.
 type Handler struct {
 	cfg   Config
 	log   hclog.Logger
 	key   [32]byte
 	turns turns
 	stats *stats
+	// asked are the requests whose answers may still be missed.
+	asked *repeat.Table
 
 	mu     sync.Mutex
 	closed bool
@@ -73,18 +78,25 @@ func New(cfg Config) (*Handler, error) {
 	}
 	return &Handler{
 		cfg: cfg, log: cfg.Logger, key: sha256.Sum256([]byte(cfg.Key)),
-		stats: newStats(cfg.StartedAt), running: map[*context.CancelFunc]struct{}{},
+		asked: repeat.NewTable(), stats: newStats(cfg.StartedAt), running: map[*context.CancelFunc]struct{}{},
 	}, nil
 }
+
+// Listener returns l with connections that tell whether an answer has arrived. The http.Server needs ConnContext, and no HTTP/2.
+func (h *Handler) Listener(l net.Listener) net.Listener { return repeat.Listener(l, h.asked) }
+
+// ConnContext is for the http.Server that serves Listener's.
+func ConnContext(ctx context.Context, c net.Conn) context.Context { return repeat.ConnContext(ctx, c) }
 
 // Close ends the wait for actions; what runs is the executor's to end. Their requests are answered, later ones refused.
 func (h *Handler) Close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.closed = true
 	for cancel := range h.running {
 		(*cancel)()
 	}
+	h.mu.Unlock()
+	h.asked.Close()
 }
 
 // ServeHTTP implements http.Handler.

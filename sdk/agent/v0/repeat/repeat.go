@@ -8,7 +8,7 @@
 //
 // Two equal requests at once are two, unless the connection of the first is cut.
 //
-// Only host/door/openhands imports it. It knows no runtime and no store.
+// Both faces of the V0 protocol import it: sdk/agent/v0 and host/door/openhands. It knows no runtime and no store.
 package repeat
 
 import (
