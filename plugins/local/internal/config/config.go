@@ -36,7 +36,7 @@ type Config struct {
 	// AgentArgs are its arguments before those that the backend adds.
 	AgentArgs []string `json:"agent_args,omitempty" jsonschema:"description=Arguments of the agent before those that the backend adds. Default: agent."`
 	// Python is the interpreter that kernels take their packages from.
-	Python string `json:"python,omitempty" jsonschema:"description=Path of a Python interpreter that has ipykernel for the feature jupyter. Default: python/bin/python3 beside the plugin as scripts/python makes it; else the first python3 on the sandbox's PATH."`
+	Python string `json:"python,omitempty" jsonschema:"description=Path of a Python interpreter that has ipykernel for the feature jupyter. Default: python/bin/python3 beside the plugin as scripts/python makes it; else the first python3 on the sandbox's PATH; if that has no ipykernel then an environment that is made with pip when it is first needed and kept in the backend's state."`
 	// Env is added to the environment of everything in a sandbox; what a client asks for comes after it.
 	Env map[string]string `json:"env,omitempty" jsonschema:"description=Environment of everything in a sandbox; a client's own comes after it."`
 	// Limits hold for every sandbox whose client asks for none.

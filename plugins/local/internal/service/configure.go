@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/openhands-rt/openhands-rt/plugins/local/internal/config"
 	"github.com/openhands-rt/openhands-rt/plugins/local/internal/folder"
+	"github.com/openhands-rt/openhands-rt/plugins/local/internal/python"
 	"github.com/openhands-rt/openhands-rt/plugins/local/internal/spawn"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
@@ -31,6 +33,7 @@ func (s *Service) Configure(ctx context.Context, req *backendv1.ConfigureRequest
 		return nil, rterr.Wrap(rterr.ConfigInvalid, op, err)
 	}
 	set := &settings{Settings: parsed, owner: req.GetOwner(), backend: req.GetBackend(), root: root, machine: s.machine()}
+	set.base = python.New(filepath.Join(req.GetStateDir(), "python"), os.Environ())
 	if err := set.probeMount(ctx); err != nil {
 		return nil, err
 	}

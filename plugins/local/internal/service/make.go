@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,6 +106,8 @@ type build struct {
 	meta   folder.Meta
 	groups sandbox.Groups
 	proc   *spawn.Process
+	// python is the interpreter of kernels, empty for the first one on PATH.
+	python string
 }
 
 func (b *build) run(ctx context.Context) error {
@@ -112,6 +115,9 @@ func (b *build) run(ctx context.Context) error {
 		return err
 	}
 	if err := b.p.run(stepNamespace, b.place); err != nil {
+		return err
+	}
+	if err := b.findPython(ctx); err != nil {
 		return err
 	}
 	if err := b.p.run(stepAgent, b.start); err != nil {
@@ -193,9 +199,40 @@ func (b *build) spec(workspace, home string) spawn.Spec {
 		Schema: spawn.SpecSchema, Socket: b.meta.Socket, StateDir: b.set.root.Path(b.meta.SandboxID, "state"),
 		Workspace: workspace, Home: home, Username: b.meta.Username, SandboxID: b.meta.SandboxID, RuntimeID: b.meta.RuntimeID,
 		Generation: b.meta.Generation, Nonce: b.meta.Nonce, Credential: b.req.GetAgentCredential(), Env: env,
-		Features: b.req.GetSpec().GetFeatures(), Python: b.set.Python, Lease: b.lease().String(), Cgroup: b.groups.Tree, LimitGroups: b.groups.Limits,
+		Features: b.req.GetSpec().GetFeatures(), Python: b.python, Lease: b.lease().String(), Cgroup: b.groups.Tree, LimitGroups: b.groups.Limits,
 		LogFile: b.set.root.Path(b.meta.SandboxID, "agent.log"), ReadyFD: spawn.ReadyFD,
 	}
+}
+
+// findPython finds what kernels need if they are asked for. Without it a sandbox is of use all the same: only cells fail, and say why.
+func (b *build) findPython(ctx context.Context) error {
+	b.python = b.set.Python
+	if b.python != "" || !slices.Contains(b.req.GetSpec().GetFeatures(), featureJupyter) {
+		return nil
+	}
+	if err := b.p.step(stepPython, backendv1.StepState_STEP_STATE_STARTED, "the first time it is fetched"); err != nil {
+		return rterr.Wrap(rterr.Cancelled, stepPython, err)
+	}
+	found, err := b.set.base.Interpreter(ctx, b.path())
+	if ctx.Err() != nil {
+		return rterr.Wrap(rterr.Cancelled, stepPython, ctx.Err())
+	}
+	if err != nil {
+		b.s.log.Warn("cells of Python will fail", "runtime", b.req.GetRuntimeId(), "error", err)
+		return b.p.step(stepPython, backendv1.StepState_STEP_STATE_DONE, "none: "+err.Error())
+	}
+	b.python = found
+	return b.p.step(stepPython, backendv1.StepState_STEP_STATE_DONE, found)
+}
+
+// path is the sandbox's PATH.
+func (b *build) path() string {
+	for _, from := range []map[string]string{b.req.GetSpec().GetEnv(), b.set.Env, inherited()} {
+		if path, ok := from["PATH"]; ok {
+			return path
+		}
+	}
+	return ""
 }
 
 func (b *build) lease() time.Duration {

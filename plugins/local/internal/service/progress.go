@@ -25,9 +25,13 @@ type credentialed interface {
 const (
 	stepWorkspace = "workspace"
 	stepNamespace = "namespace"
+	stepPython    = "python"
 	stepAgent     = "agent"
 	stepReady     = "ready"
 )
+
+// featureJupyter asks for cells of Python.
+const featureJupyter = "jupyter"
 
 // progress tells a Connect's caller what happens.
 type progress struct {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/openhands-rt/openhands-rt/plugins/local/internal/config"
 	"github.com/openhands-rt/openhands-rt/plugins/local/internal/folder"
+	"github.com/openhands-rt/openhands-rt/plugins/local/internal/python"
 	backendv1 "github.com/openhands-rt/openhands-rt/proto/openhands/backend/v1"
 	"github.com/openhands-rt/openhands-rt/sdk/action"
 	"github.com/openhands-rt/openhands-rt/sdk/rterr"
@@ -57,6 +58,8 @@ type settings struct {
 	// mounted: sandboxes get a root of their own; why says why not.
 	mounted bool
 	why     string
+	// base is where kernels take their packages from if the config names nothing.
+	base *python.Base
 }
 
 // New returns what serve.Options wants.
