@@ -35,6 +35,7 @@ type exchange struct {
 // TestCorpusOfRun compares every byte of the answers with what the protocol's documented facts say. What is the machine's own is
 // replaced: the workspace, user, host and python, and pids.
 func TestCorpusOfRun(t *testing.T) {
+	t.Parallel()
 	const path = "testdata/run.json"
 	raw, err := os.ReadFile(path)
 	if err != nil {

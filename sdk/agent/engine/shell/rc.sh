@@ -104,3 +104,4 @@ bind 'set enable-bracketed-paste off' 2>/dev/null
 unset HISTFILE
 PS1= PS2=
 __rt_mend
+readonly -f __rt_python __rt_end __rt_drop __rt_flags __rt_look __rt_mend __rt_again __rt_left

@@ -45,13 +45,13 @@ func plain(text string) bool {
 	return !syntax.IsKeyword(word)
 }
 
-// asBash takes what the parser has its own idea of for what it is to bash and bashlex: a carriage return is a letter, and let a command
-// like others. Offsets stay.
-var asBash = strings.NewReplacer("\r", "r", "let ", "lex ")
-
+// parse reads a text as bash and bashlex do. What the parser has an idea of its own of is hidden from it: a carriage return is a letter,
+// and let a command like others. Offsets stay.
 func parse(text string) (*syntax.File, error) {
+	text = strings.ReplaceAll(text, "\r", "r")
+	text = strings.ReplaceAll(text, "let ", "lex ")
 	p := syntax.NewParser(syntax.Variant(syntax.LangBash), syntax.KeepComments(true))
-	return p.Parse(strings.NewReader(asBash.Replace(text)), "")
+	return p.Parse(strings.NewReader(text), "")
 }
 
 // joins reports whether a text would take what follows on the next line for its own: it ends with a backslash, not in a comment.
