@@ -47,17 +47,22 @@ func (s *Server) secretRoutes() {
 		defer s.mu.Unlock()
 		return page(r, "secrets", s.state.secrets.list(), func(c *secret) string { return c.id }, (*secret).view)
 	})
-	s.routes.on("GET /v1/secrets/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		c, err := s.findSecret(r)
-		if err != nil {
-			return nil, err
-		}
-		return c.view(), nil
-	})
+	s.routes.on("GET /v1/secrets/{id}", s.getSecret)
 	s.routes.on("POST /v1/secrets/{id}", s.updateSecret)
 	s.routes.on("POST /v1/secrets/{id}/delete", s.deleteSecret)
+	s.routes.on("GET /v1/secrets/id/{id}", s.getSecret)
+	s.routes.on("POST /v1/secrets/id/{id}/update", s.updateSecret)
+	s.routes.on("POST /v1/secrets/id/{id}/delete", s.deleteSecret)
+}
+
+func (s *Server) getSecret(_ http.ResponseWriter, r *http.Request) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.findSecret(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.view(), nil
 }
 
 func (s *Server) findSecret(r *http.Request) (*secret, error) {

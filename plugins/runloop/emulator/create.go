@@ -123,21 +123,29 @@ func (s *Server) create(r *http.Request) (*devbox, error) {
 	d := s.newDevbox(params)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admit(r, d); err != nil {
-		d.end()
+	if err := s.enter(r, d); err != nil {
 		return nil, err
 	}
-	d.to(provisioning)
-	if t := d.launch.ProvisioningTier; t != nil && *t == "flex" {
-		d.transitions = nil
-		d.to(queued)
-	}
-	s.state.devboxes.add(d.id, d)
 	if params.Tunnel != nil {
 		s.give(d, tunnel)
 	}
-	s.work.Go(func() { s.boot(d, true) })
 	return d, nil
+}
+
+// enter lets a new devbox be known and boot. The server's lock is held.
+func (s *Server) enter(r *http.Request, d *devbox) error {
+	if err := s.admit(r, d); err != nil {
+		d.end()
+		return err
+	}
+	d.status = provisioning
+	if t := d.launch.ProvisioningTier; t != nil && *t == "flex" {
+		d.status = queued
+	}
+	d.transitions = []transition{{Status: d.status, TimeMs: d.created}}
+	s.state.devboxes.add(d.id, d)
+	s.work.Go(func() { s.boot(d, true) })
+	return nil
 }
 
 // admit checks what a devbox is made of and draws its faults. The server's lock is held.

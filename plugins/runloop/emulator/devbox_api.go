@@ -35,6 +35,7 @@ func (s *Server) addRoutes() {
 	s.executionRoutes()
 	s.fileRoutes()
 	s.tunnelRoutes()
+	s.tokenRoutes()
 	s.snapshotRoutes()
 	s.blueprintRoutes()
 	s.secretRoutes()

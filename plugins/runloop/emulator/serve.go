@@ -240,13 +240,16 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	})
 	admin.on("POST /_emulator/faults", s.postFaults)
 	admin.on("POST /_emulator/evict/{id}", s.postEvict)
+	admin.on("GET /_emulator/objects/{id}", s.serveContent)
+	admin.on("PUT /_emulator/objects/{id}", s.serveContent)
 	serve, err := admin.find(r)
 	if err != nil {
 		replyError(w, err)
 		return
 	}
-	status, body := result(w, r, serve)
-	sendJSON(w, r, status, body)
+	if status, body := result(w, r, serve); body != nil {
+		sendJSON(w, r, status, body)
+	}
 }
 
 // postFaults takes a list of faults, or {"faults": "TEXT"} as ParseFaults reads it.
