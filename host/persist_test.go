@@ -147,3 +147,26 @@ func TestEventsComeBackInOrderAndTheirNumbersGoOn(t *testing.T) {
 		t.Errorf("%v, %v", events, err)
 	}
 }
+
+func TestStoppedRecordsAreAPrincipalsOwn(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer closeStore(t, s)
+	g := newRegistry(s)
+	for id, c := range map[string]struct {
+		principal string
+		status    backendv1.RuntimeStatus
+	}{
+		"r1": {"p", backendv1.RuntimeStatus_RUNTIME_STATUS_READY}, "r2": {"p", backendv1.RuntimeStatus_RUNTIME_STATUS_STOPPED},
+		"r3": {"q", backendv1.RuntimeStatus_RUNTIME_STATUS_STOPPED},
+	} {
+		rec := fullRecord()
+		rec.Principal, rec.Runtime.Id, rec.Runtime.Status = c.principal, id, c.status
+		if err := g.Save(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := g.Stopped(t.Context(), "p")
+	if err != nil || len(got) != 1 || got[0].Runtime.GetId() != "r2" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
