@@ -24,7 +24,6 @@ const (
 // TestRunAgainstPlainBash runs the same commands here and in an interactive bash that reads them from a script, each in a session that
 // goes on: output, exit code, working directory and environment after each must be equal.
 func TestRunAgainstPlainBash(t *testing.T) {
-	t.Parallel()
 	rnd := rand.New(rand.NewSource(plainSeed))
 	for n := range plainCommands / plainSession {
 		commands := make([]string, plainSession)
