@@ -152,7 +152,11 @@ func (s *Server) ran(d *devbox) {
 }
 
 func (s *Server) runEntrypoint(d *devbox, b *box.Box, command string) {
-	if exit, ok := s.runLogged(d, b, "entrypoint", command); ok {
+	exit, ok := s.runLogged(d, b, "entrypoint", command)
+	s.mu.Lock()
+	ok = ok && d.box == b && d.status == running // Suspending a devbox ends its entrypoint, too.
+	s.mu.Unlock()
+	if ok {
 		s.log.Debug("an entrypoint ended", "devbox", d.id, "exit", exit)
 		s.shutDown(d, entrypointExit)
 	}

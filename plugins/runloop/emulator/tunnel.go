@@ -219,6 +219,8 @@ func (s *Server) wake(ctx context.Context, t *tunnel) error {
 
 // forward passes a request on: streams are not held back, an upgraded connection is passed both ways, and the host stays as it was.
 func (t *tunnel) forward(w http.ResponseWriter, r *http.Request, port int) {
+	// An answer may begin before the request has been passed on whole: net/http must not take the rest of it away then.
+	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 is so already.
 	proxy := httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = "http", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
