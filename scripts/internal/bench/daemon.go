@@ -44,11 +44,12 @@ type daemonProcess struct {
 }
 
 // startDaemon runs `openhands-rt serve` and waits until it says that it is ready.
-func (b *bench) startDaemon() (*daemonProcess, error) {
-	data := filepath.Join(b.dir, "data")
+func (b *bench) startDaemon(name string, env ...string) (*daemonProcess, error) {
+	data := filepath.Join(b.dir, name)
 	d := &daemonProcess{b: b, env: append(os.Environ(),
 		"OPENHANDS_RT_DATA_DIR="+data, "OPENHANDS_RT_LISTEN=127.0.0.1:0", "OPENHANDS_RT_SANDBOX_LISTEN=127.0.0.1:0",
 		"OPENHANDS_RT_LOG_LEVEL=warn")}
+	d.env = append(d.env, env...)
 	d.cmd = exec.Command(filepath.Join(b.bin, "openhands-rt"), "serve")
 	d.cmd.Env, d.cmd.Stderr = d.env, os.Stderr
 	out, err := d.cmd.StdoutPipe()
@@ -129,7 +130,7 @@ func (d *daemonProcess) run(id, kind string, payload any) error {
 
 // daemon measures the whole house.
 func (b *bench) daemon() error {
-	d, err := b.startDaemon()
+	d, err := b.startDaemon("data")
 	if err != nil {
 		return err
 	}

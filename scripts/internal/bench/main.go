@@ -39,7 +39,7 @@ func run(ctx context.Context, bin string, rounds int, size int64, small bool) er
 		return err
 	}
 	b := &bench{ctx: ctx, dir: dir, bin: bin, rounds: rounds, size: size, small: small, at: map[string]samples{}}
-	for _, part := range []func() error{b.baselines, b.engine, b.daemon, b.plugin} {
+	for _, part := range []func() error{b.baselines, b.engine, b.daemon, b.plugin, b.runloop} {
 		if err := part(); err != nil {
 			return err
 		}

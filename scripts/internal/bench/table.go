@@ -18,7 +18,7 @@ func (b *bench) print(w io.Writer) error {
 	out := &printer{w: w}
 	out.line("| latency | p50 | p99 | beside |")
 	out.line("|---|---:|---:|---|")
-	for _, name := range []string{rawPTY, rawGRPC, rawHTTP, rawExec} {
+	for _, name := range []string{rawPTY, rawGRPC, rawHTTP, rawExec, tunnelHTTP, farHTTP, runloopAPI} {
 		out.line("| %s | %s | %s | |", name, micros(b.at[name].at(0.5)), micros(b.at[name].at(0.99)))
 	}
 	floor := b.at[rawHTTP].at(0.5) + b.at[rawGRPC].at(0.5) + b.at[rawPTY].at(0.5)
@@ -34,6 +34,9 @@ func (b *bench) print(w io.Writer) error {
 		{"agent process, in process", "fork and exec", b.at[rawExec].at(0.5)},
 		{hostProcess, "HTTP + gRPC + fork and exec", b.at[rawHTTP].at(0.5) + b.at[rawGRPC].at(0.5) + b.at[rawExec].at(0.5)},
 		{hostCreate, "HTTP + gRPC + PTY", floor},
+		{tunnelRun, "HTTP over the tunnel", b.at[tunnelHTTP].at(0.5)},
+		{farRun, "HTTP over the tunnel", b.at[farHTTP].at(0.5)},
+		{runloopConnect, "the API's own time", b.at[runloopAPI].at(0.5)},
 	} {
 		s := b.at[row.name]
 		out.line("| %s | %s | %s | %.2fx %s |", row.name, micros(s.at(0.5)), micros(s.at(0.99)), ratio(s.at(0.5), row.other), row.beside)
@@ -71,6 +74,10 @@ func (b *bench) targets(floor time.Duration) []target {
 		{"OpenHands' run / runtime/v1 run, p50", ratio(b.at[hostV0].at(0.5), host.at(0.5)), 1.3},
 		{"runtime/v1 run, p99 / p50", ratio(host.at(0.99), host.at(0.5)), 3},
 	}
+	list = append(list,
+		target{"connect on Runloop beyond the API's own time, p50, ms", float64(b.at[runloopBeyond].at(0.5).Microseconds()) / 1000, 50},
+		target{"run over the tunnel / HTTP over the tunnel, p50", ratio(b.at[tunnelRun].at(0.5), b.at[tunnelHTTP].at(0.5)), 1.5},
+		target{"run over a tunnel of 10 ms / HTTP over it, p50", ratio(b.at[farRun].at(0.5), b.at[farHTTP].at(0.5)), 1.5})
 	for _, f := range b.throughput[min(1, len(b.throughput)):] {
 		list = append(list, target{"cp / " + f.name, f.other / f.value, 2})
 	}
