@@ -77,7 +77,8 @@ func TestSetupScriptIsSourced(t *testing.T) {
 
 func TestASetupScriptThatDoesNotEndIsInterrupted(t *testing.T) {
 	b := newBox(t)
-	b.steps.scriptLimit = 50 * time.Millisecond
+	b.steps.scriptLimit = time.Second // long enough to begin, on a slow machine too
+	b.shell("true")
 	b.write(map[string]string{".openhands/setup.sh": "echo begun\nsleep 1000\n"})
 	if resp := b.setup(""); !resp.GetTimedOut() || resp.GetExitCode() != -1 {
 		t.Errorf("%v", resp)
