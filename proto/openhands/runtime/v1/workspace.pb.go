@@ -83,7 +83,7 @@ type SetEnvRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RuntimeId string                 `protobuf:"bytes,1,opt,name=runtime_id,json=runtimeId,proto3" json:"runtime_id,omitempty"`
 	StepId    string                 `protobuf:"bytes,2,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
-	// env: names of [A-Za-z_][A-Za-z0-9_]*, but none that bash keeps to itself; values without NUL, at most 64 KiB each and 1 MiB in
+	// env: names of [A-Za-z_][A-Za-z0-9_]*, but none that bash keeps to itself; values without NUL, at most 64 KiB each and 256 KiB in
 	// all.
 	Env           map[string]string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
