@@ -508,7 +508,7 @@ type RunSetupScriptResponse struct {
 	Found bool `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
 	// exit_code of the script; -1 if it is not known.
 	ExitCode int32 `protobuf:"varint,2,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	// output, whole up to 1 MiB; then its middle is left out.
+	// output: what the shell's terminal keeps of it, its last 10,000 rows, up to 1 MiB; then its middle is left out.
 	Output string `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
 	// timed_out: it was interrupted after 10 minutes.
 	TimedOut      bool `protobuf:"varint,4,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
