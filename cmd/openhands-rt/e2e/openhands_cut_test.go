@@ -37,15 +37,19 @@ const (
 	cuts
 )
 
+// armed is a cut that waits for its request. effect waits until the command that is under way has had its effect.
+type armed struct {
+	at     cut
+	effect func()
+}
+
 // cutter is a proxy before the daemon that resets connections, as a bad network does: RST to both sides.
 type cutter struct {
 	t        *testing.T
 	listener net.Listener
 	target   string
-	armed    chan cut
-	// effect waits until the command that is under way has had its effect.
-	effect func()
-	all    sync.WaitGroup
+	armed    chan armed
+	all      sync.WaitGroup
 }
 
 func newCutter(t *testing.T, target string) *cutter {
@@ -54,7 +58,7 @@ func newCutter(t *testing.T, target string) *cutter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &cutter{t: t, listener: l, target: target, armed: make(chan cut, 1)}
+	p := &cutter{t: t, listener: l, target: target, armed: make(chan armed, 1)}
 	p.all.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -91,11 +95,13 @@ func (p *cutter) pass(down *net.TCPConn) {
 		if err != nil {
 			return // an orderly close goes on as one
 		}
-		at := cutNever
+		var now armed
+		now.at = cutNever
 		select {
-		case at = <-p.armed:
+		case now = <-p.armed:
 		default:
 		}
+		at := now.at
 		if at == cutUnsent {
 			reset(down, up)
 			return
@@ -108,7 +114,7 @@ func (p *cutter) pass(down *net.TCPConn) {
 			reset(down, up)
 			return
 		case cutRunning:
-			p.effect()
+			now.effect()
 			reset(down, up)
 			return
 		}
@@ -208,8 +214,7 @@ func TestTwoHundredCutsRunNothingTwice(t *testing.T) {
 	const n = 200
 	for i := 1; i <= n; i++ {
 		at := cut(1 + i%int(cuts-1))
-		p.effect = func() { d.awaitLines(i) }
-		p.armed <- at
+		p.armed <- armed{at, func() { d.awaitLines(i) }}
 		answer, err := s.execute(body)
 		if err != nil {
 			t.Fatalf("request %d, cut at %d: %v", i, at, err)

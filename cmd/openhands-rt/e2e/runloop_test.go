@@ -70,15 +70,17 @@ func emulate(t *testing.T) *emulator.Server {
 
 // ofThisMachine are the tests that are about this machine's own processes, network or backends.
 const ofThisMachine = `TestTwoBackendsAndASwapByConfig|TestAGoModuleIsBuiltInASandbox|TestNothingIsLeftOfARuntime|` +
-	`TestWhatTheHostLeavesForGoodEndsWithItsLease|TestRunloop.*`
+	`TestWhatTheHostLeavesForGoodEndsWithItsLease|TestAWorkspaceIsSetUpAndItsSecretsStaySecret|` +
+	`TestTheUserIsTheOneThatTheClientNames|TestRunloop.*`
 
 // whatSuspendEnds are those that want a pause to keep what runs, which a devbox's does not.
 const whatSuspendEnds = `TestPoint21APausedSandboxAnswers503AndComesBackAsItWas`
 
-// theDoor are the tests of OpenHands' own protocol that run over Runloop; onlyHere are its others.
+// theDoor are the tests of OpenHands' own protocol that run over Runloop; onlyHere are its others, which look into files of this machine.
 const (
-	theDoor  = `TestPoint.*|TestEqualRequestsAtOnceAreTwo|TestAClientThatGoesAwayInterruptsNothing|TestTheImageEndpoints`
-	onlyHere = `TestSection12.*|TestTwoHundredCuts.*|TestARequestThatTheHostsDeathCutRunsOnce|TestASandboxThatIsGone.*`
+	theDoor  = `TestPoint.*|TestEqualRequestsAtOnceAreTwo|TestTheImageEndpoints`
+	onlyHere = `TestSection12.*|TestTwoHundredCuts.*|TestARequestThatTheHostsDeathCutRunsOnce|TestASandboxThatIsGone.*|` +
+		`TestAClientThatGoesAwayInterruptsNothing`
 )
 
 func TestRunloopSpine(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,23 @@ import (
 // testTree is the tree of all engines of this test process: a walked tree is all descendants of its process.
 var testTree = sync.OnceValues(func() (sandbox.Tree, error) { return sandbox.NewTree(sandbox.TreeConfig{}) })
 
+// lastBreath is how long what a test has killed may take to end.
+const lastBreath = 5 * time.Second
+
+// children are the command lines of this process's children.
+func children() []string {
+	var names []string
+	tasks, _ := filepath.Glob("/proc/self/task/*/children") // the pattern is right
+	for _, task := range tasks {
+		pids, _ := os.ReadFile(task) //nolint:gosec // the kernel's own
+		for _, pid := range strings.Fields(string(pids)) {
+			line, _ := os.ReadFile("/proc/" + pid + "/cmdline") //nolint:gosec // as above; one that has ended has none
+			names = append(names, pid+": "+strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return names
+}
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimEnv); dir != "" {
 		victim(dir)
@@ -29,8 +47,12 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if tree, err := testTree(); err == nil {
+		names := children()
+		for end := time.Now().Add(lastBreath); len(names) > 0 && time.Now().Before(end); names = children() {
+			time.Sleep(10 * time.Millisecond) // there is no event for the end of somebody else's child
+		}
 		if left, err := tree.Kill(); err != nil || left > 0 {
-			fmt.Fprintf(os.Stderr, "%d processes were left behind (%v)\n", left, err)
+			fmt.Fprintf(os.Stderr, "%d processes were left behind (%v): %s\n", left, err, names)
 			code = max(code, 1)
 		}
 		if err := tree.Close(); err != nil {
