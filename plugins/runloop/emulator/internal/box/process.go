@@ -201,11 +201,10 @@ func (p *Process) Signal(sig syscall.Signal, group bool) {
 		return
 	default:
 	}
-	if group {
-		_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+	if pid := Program(p.cmd); pid > 0 && !group {
+		_ = syscall.Kill(pid, sig)
 		return
 	}
-	if pid := Program(p.cmd); pid > 0 {
-		_ = syscall.Kill(pid, sig)
-	}
+	// All of it; also where the program has not begun yet, and what starts it is all that there is.
+	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
 }
