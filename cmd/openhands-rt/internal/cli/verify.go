@@ -58,6 +58,11 @@ func (a *app) verify(ctx context.Context, f *verifyFlags, command []string) erro
 	if (len(command) == 0) == (f.address == "") {
 		return usagef("name a plugin binary, or a running backend with --address")
 	}
+	if f.workspaces != "" {
+		if info, err := os.Stat(f.workspaces); err != nil || !info.IsDir() {
+			return usagef("--workspaces %s is no folder; make it first", f.workspaces)
+		}
+	}
 	state, err := os.MkdirTemp("", "openhands-rt-verify-*")
 	if err != nil {
 		return err
